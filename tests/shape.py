@@ -29,13 +29,14 @@ UNCOUNTED = ("__init__", "__main__", "version")
 ROADS: Mapping[str, tuple[int, int]] = {
     "dispatch": (15, 12),
     "message": (20, 60),
-    "login": (26, 78),
+    "login": (27, 78),
     "resume": (30, 102),
 }
 """Modules of a road at most, and returns to one that was left before; scripts are not counted.
 
 The road of a cut is the first half of that of a resume. What bounds strangers is on each: the feed of
-frames, counts of connections, the allowance before the login, the look whether the client has gone.
+frames, counts of connections, the allowance before the login, failed
+logins, the look whether the client has gone.
 """
 
 
@@ -75,13 +76,13 @@ def measure(source: Path) -> Iterator[Figure]:
     circular = tuple(circle(modules, with_annotations=True))
     words = tuple(_avoided(source))
 
-    yield Figure("modules", len(modules), 199)
+    yield Figure("modules", len(modules), 201)
     yield Figure("modules at the root", len(list(source.glob("*.py"))), 8)
     yield Figure(f"modules under {SMALL} lines", len(small), 12, found=small)
     yield Figure("median lines of a module", statistics.median(sizes), 120, is_at_least=True)
     yield Figure("lines of the longest module", max(sizes), MAX_MODULE)
-    # What bounds strangers has 1 800 of these lines.
-    yield Figure("lines of Python and Lua", sum(lines.values()) + sum(scripts), 36_700)
+    # What bounds strangers and slow readers has 2 600 of these lines.
+    yield Figure("lines of Python and Lua", sum(lines.values()) + sum(scripts), 37_500)
     share = 100 * len(long) / max(1, len(functions))
     yield Figure(f"functions above {MAX_FUNCTION} lines, per cent", share, 1, found=long)
     yield Figure("type names defined in more than one module", len(twice), 12, found=twice)

@@ -39,8 +39,9 @@ from .messages.message import DispatchEvent, Message
 from .messages.receipt import Delivery, IdStatus, Position, Receipt, Status
 from .messages.recipients import User
 from .portal.event import PortalEvent
-from .server.connection import Connection, Request
+from .server.connection import Connection
 from .server.middleware import Middleware
+from .server.request import Request
 from .settings import (
     Authentication,
     ClientLimits,

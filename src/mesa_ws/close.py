@@ -67,9 +67,13 @@ CLOSE_TABLE: dict[CloseCode, CloseRule] = {
     CloseCode.TOO_BIG: CloseRule("too big", False, "a message over the size or fragment limit"),
     CloseCode.INTERNAL_ERROR: CloseRule("internal error", True, "the authenticator failed or was too slow"),
     CloseCode.TRY_AGAIN_LATER: CloseRule(
-        "try again later", True, "the server cannot reach its backend, or too much waits of guests"
+        "try again later",
+        True,
+        "the server cannot reach its backend, too much waits of guests, or logins keep failing",
     ),
-    CloseCode.SLOW_READER: CloseRule("slow reader", True, "more bytes waiting for this client than allowed"),
+    CloseCode.SLOW_READER: CloseRule(
+        "slow reader", True, "more bytes waiting for this client, or for all, than allowed"
+    ),
     CloseCode.NO_KEEPALIVE: CloseRule("no keepalive", True, "no sign of life after a Ping"),
     CloseCode.TOO_MANY_CONNECTIONS: CloseRule(
         "too many connections", True, "the id has as many connections as it may have"

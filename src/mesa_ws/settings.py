@@ -60,6 +60,9 @@ _NETWORKS = "a list of networks such as '10.0.0.0/8', or None"
 Networks = Annotated[tuple[str, ...], msgspec.Meta(description=_NETWORKS)]
 """Networks of IP addresses, without bits of hosts."""
 
+ProxyHeader = Literal["x-forwarded-for", "forwarded"]
+"""The header field in which proxies name the addresses of clients."""
+
 PRIVATE_NETWORKS = (
     *("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16"),
     *("::1/128", "fc00::/7", "fe80::/10"),
@@ -196,6 +199,9 @@ class Limits(Settings, frozen=True, kw_only=True):
         max_message: bytes of one message from a client.
         max_buffered: bytes waiting for a client that reads too slowly; beyond, the client is closed
             with 4000 and may come back.
+        max_node_buffer: bytes of memory that wait for all clients of a server together that read too slowly.
+            From three quarters of it on, the clients for which most waits are closed with 4000 and may come
+            back; what waits for those that are closing is dropped if the rest is needed, too.
         max_fragments: fragments of less than 4 096 bytes that one message may be split into (RFC 6455
             section 5.4).
         max_queued: messages of one client waiting for its handlers; beyond, reading pauses.
@@ -224,13 +230,20 @@ class Limits(Settings, frozen=True, kw_only=True):
         when_id_is_full: what happens at a further login: `refuse` closes it with 4002, and its client may
             come back; `replace` closes the oldest connection of the id with 4003, and its client may not, or
             two devices would close each other for ever. Clients of 1.x come back after any code.
+        max_failed_logins_per_address: logins from one address to one server that may fail, and one more
+            every 30 seconds; in IPv6 from one network of 64 bits. Beyond, its attempts get turns with
+            pauses between them of 1 second, then 2, up to 16; up to 2 if a login from there has
+            succeeded. An attempt waits 5 seconds at most for its turn, or is refused with 1013; the
+            client may come back. No person mistypes a password so often, nor do the people of an office
+            within some minutes. None for no limit.
         exempt_networks: networks whose addresses have no such limit, as many clients come from one address
             of a proxy. By default this machine and private networks. A proxy that has another address
-            belongs here, too.
+            belongs here, too, unless it is one of `trusted_proxies`.
     """
 
     max_message: Count = 1024 * 1024
     max_buffered: Count = 8 * 1024 * 1024
+    max_node_buffer: Count = 256 * 1024 * 1024
     max_fragments: Count = 64
     max_queued: Count = 64
     max_queued_bytes: Count | None = None
@@ -248,20 +261,25 @@ class Limits(Settings, frozen=True, kw_only=True):
     when_id_is_full: Annotated[
         Literal["refuse", "replace"], msgspec.Meta(description="'refuse' or 'replace'")
     ] = "refuse"
+    max_failed_logins_per_address: Count | None = 32
     exempt_networks: Networks | None = PRIVATE_NETWORKS
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for network in self.exempt_networks or ():
-            try:
-                ip_network(network)
-            except ValueError:
-                raise InvalidSettings("limits.exempt_networks", _NETWORKS, network) from None
+        _check_networks("limits.exempt_networks", self.exempt_networks)
 
     @property
     def most_queued_bytes(self) -> int:
         """`max_queued_bytes`, or what it stands for."""
         return self.max_message if self.max_queued_bytes is None else self.max_queued_bytes
+
+
+def _check_networks(path: str, networks: tuple[str, ...] | None) -> None:
+    for network in networks or ():
+        try:
+            ip_network(network)
+        except ValueError:
+            raise InvalidSettings(path, _NETWORKS, network) from None
 
 
 class Rules(Settings, frozen=True, kw_only=True):
@@ -372,13 +390,24 @@ Wire = Literal["native", "mesa1"]
 
 
 class ServerSettings(Settings, frozen=True, kw_only=True):
-    """All settings of a server; a feature may be given in any of its forms."""
+    """All settings of a server; a feature may be given in any of its forms.
+
+    Attributes:
+        trusted_proxies: networks of proxies, which name the addresses of their clients. Limits count these,
+            and applications see them. None for no proxy: any client could name an address.
+        proxy_header: the header field that these proxies write: `x-forwarded-for` or `forwarded`. Proxies
+            pass the other one on as a client has written it, so it is not read.
+    """
 
     _prefix: ClassVar[str] = ""
     namespace: Namespace | None = None
     allowed_origins: OriginList | None = None
     wire: Annotated[Wire, msgspec.Meta(description="'native' or 'mesa1'")] = "native"
     import_from_1x: Switch = False
+    trusted_proxies: Networks | None = None
+    proxy_header: Annotated[ProxyHeader, msgspec.Meta(description="'x-forwarded-for' or 'forwarded'")] = (
+        "x-forwarded-for"
+    )
     sync: Sync = Sync()
     presence: Presence = Presence()
     portals: Portals = Portals()
@@ -389,6 +418,10 @@ class ServerSettings(Settings, frozen=True, kw_only=True):
     limits: Limits = Limits()
     rules: Rules = Rules()
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_networks("trusted_proxies", self.trusted_proxies)
+
 
 class ServerOptions(TypedDict, total=False):
     """The fields of `ServerSettings` as they may be written."""
@@ -397,6 +430,8 @@ class ServerOptions(TypedDict, total=False):
     allowed_origins: Sequence[str] | None
     wire: Wire
     import_from_1x: bool
+    trusted_proxies: "Sequence[str] | None"
+    proxy_header: ProxyHeader
     sync: "Sync | Mapping[str, Any] | bool"
     presence: "Presence | Mapping[str, Any]"
     portals: "Portals | Mapping[str, Any] | bool"

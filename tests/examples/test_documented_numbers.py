@@ -80,6 +80,7 @@ def default(function: object, name: str) -> object:
 PROMISES = [
     ("explanation/delivery.md", f"{Timing().lease:g} s later nothing of it is left in Redis"),
     ("explanation/delivery.md", f"at {LIMITS.max_buffered >> 20} MiB of waiting bytes"),
+    ("explanation/delivery.md", f"before {LIMITS.max_node_buffer >> 20} MiB wait for all of them"),
     ("explanation/delivery.md", f"a Ping after {KEEPALIVE.interval:g} s of silence"),
     ("explanation/delivery.md", f"{KEEPALIVE.timeout:g} s later it is closed with 4001"),
     ("explanation/delivery.md", f"reading pauses at {LIMITS.max_queued} waiting messages"),

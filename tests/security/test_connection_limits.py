@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -24,8 +24,8 @@ async def stack() -> AsyncIterator[AsyncExitStack]:
         yield stack
 
 
-def limited(**limits: Any) -> Server:
-    server = Server(limits={"exempt_networks": None} | limits)
+def limited(trusted_proxies: Sequence[str] | None = None, **limits: Any) -> Server:
+    server = Server(limits={"exempt_networks": None} | limits, trusted_proxies=trusted_proxies)
 
     @server.authenticator
     async def authenticate(data: Any, _: Connection) -> User:
@@ -47,10 +47,10 @@ async def silence(stack: AsyncExitStack, endpoint: Endpoint) -> RawPeer:
     return peer
 
 
-async def handshake(stack: AsyncExitStack, endpoint: Endpoint) -> tuple[RawPeer, str]:
+async def handshake(stack: AsyncExitStack, endpoint: Endpoint, extra: str = "") -> tuple[RawPeer, str]:
     """Connect until the test ends; return the answer, too."""
     peer = await stack.enter_async_context(RawPeer.connect(endpoint.host, endpoint.port))
-    return peer, await peer.upgrade()
+    return peer, await peer.upgrade(extra=extra)
 
 
 def refused(registry: CollectorRegistry) -> dict[str, float]:
@@ -222,6 +222,52 @@ async def test_the_newest_connection_of_an_id_takes_the_place_of_the_oldest_wher
         async for message in client:
             assert message.data == "last"
             break
+    await until(lambda: len(ends) >= 3)
     assert ends == [("1", 4003, "replaced")] * 3
     assert 'mesa_closed_total{code="4003"} 3.0' in generate_latest(registry).decode()
     assert (refused(registry), len(server.connections)) == ({}, 2)
+
+
+async def test_behind_a_trusted_proxy_the_addresses_that_it_names_have_the_limits(
+    stack: AsyncExitStack, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a client wrote itself, further left or into the other field, changes nothing."""
+    server = limited(["127.0.0.0/8"], max_unauthenticated_per_address=2)
+    endpoint = await stack.enter_async_context(serve(server))
+
+    async def upgraded(extra: str) -> bool:
+        return " 101 " in (await handshake(stack, endpoint, extra))[1]
+
+    forwarded = ["203.0.113.7", "6.6.6.6, 203.0.113.7", "6.6.6.7, 203.0.113.7:99, 127.0.0.2"]
+    spoofed = [*(f"X-Forwarded-For: {value}" for value in forwarded), "Forwarded: for=6.6.6.6"]
+    assert [await upgraded(f"\n{line}") for line in spoofed[:3]] == [True, True, False]
+    assert await upgraded("\nX-Forwarded-For: 203.0.113.8:4711\nForwarded: for=6.6.6.6")
+    assert [connection.request.remote_address for connection in server.connections] == [
+        ("203.0.113.7", 0),
+        ("203.0.113.7", 0),
+        ("203.0.113.8", 4711),
+    ]
+    unnamed = ["", "\nX-Forwarded-For: unknown", "\nX-Forwarded-For: 6.6.6.6, x", f"\n{spoofed[3]}"]
+    assert [await upgraded(extra) for extra in unnamed] == [True, True, False, False]
+    assert server.connections[3].request.remote_address[0] == "127.0.0.1"  # type: ignore[index]
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "refused a connection from 203.0.113.7: limits.max_unauthenticated_per_address is 2",
+        "a trusted proxy names no address of its client; its own counts",
+    ]
+
+
+async def test_the_handshakes_of_a_proxy_have_no_limit_of_one_address(stack: AsyncExitStack) -> None:
+    server = limited(["127.0.0.1/32"], max_unauthenticated_per_address=1)
+    endpoint = await stack.enter_async_context(serve(server))
+    silent = [await silence(stack, endpoint) for _ in range(3)]
+    await until(lambda: server.connection_limits.handshakes == 3)
+    for n, peer in enumerate(silent):
+        assert " 101 " in await peer.request(f"X-Forwarded-For: 203.0.113.{n}\n{REST}")
+
+
+async def test_who_is_no_trusted_proxy_has_its_own_address(stack: AsyncExitStack) -> None:
+    server = limited(["10.0.0.0/8"], max_unauthenticated_per_address=2)
+    endpoint = await stack.enter_async_context(serve(server))
+    lines = [f"\nX-Forwarded-For: 203.0.113.{n}\nForwarded: for=203.0.113.{n}" for n in range(3)]
+    assert [" 101 " in (await handshake(stack, endpoint, line))[1] for line in lines] == [True, True, False]
+    assert {each.request.remote_address[0] for each in server.connections} == {"127.0.0.1"}  # type: ignore[index]

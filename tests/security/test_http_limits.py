@@ -4,12 +4,13 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any
 
 import pytest
 
 from mesa_ws.errors import BackendUnavailable
+from mesa_ws.http_server import service
 from mesa_ws.http_server.server import DispatchApi
 from tests.http_site import KEY, Dispatching, HeldBus, Site, message
 from tests.system.server.peer import LIMIT
@@ -137,6 +138,25 @@ async def test_connections_beyond_the_limit_are_told_to_come_later(
     async with asyncio.timeout(LIMIT):
         while not (await opened.first_line(LIVE)).startswith(b"HTTP/1.1 200"):
             await asyncio.sleep(0.01)
+
+
+async def test_few_connections_beyond_the_limit_are_answered_and_none_is_waited_for(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "REFUSALS", 2)
+    monkeypatch.setattr(service, "REFUSAL", NEVER)
+    await opened.api(max_connections=1)
+    reader, writer = await opened.connect()
+    writer.write(LIVE)
+    await reader.readline()
+    silent = [await opened.connect() for _ in range(2)]
+    with suppress(ConnectionResetError):
+        assert await opened.ask(LIVE) == b""
+    for reader, writer in silent:
+        writer.write(LIVE)
+        assert (await reader.readline()).startswith(b"HTTP/1.1 503")
+    monkeypatch.setattr(service, "REFUSAL", SOON)
+    assert await opened.ask(b"") == b""
 
 
 async def test_bodies_beyond_the_limit_of_all_are_told_to_come_later(opened: Opened) -> None:

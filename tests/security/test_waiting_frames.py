@@ -142,6 +142,30 @@ async def test_a_guest_may_send_small_messages_only(site: Site) -> None:
     await until(lambda: len(site.handled) == 2)
 
 
+async def test_a_message_of_a_guest_is_refused_before_it_is_complete(site: Site) -> None:
+    await site.serve()
+    async with RawPeer.connect(site.endpoint.host, site.endpoint.port) as peer:
+        await peer.upgrade()
+        await peer.frame(0x1, b" " * 60_000, fin=False)
+        await peer.frame(0x0, b" " * 10_000, fin=False)
+        assert int.from_bytes((await peer.close_frame())[:2]) == 1009
+
+
+async def test_a_guest_that_logs_in_is_read_as_far_as_a_user(site: Site) -> None:
+    server = await site.serve(limits={"guest_max_queued": 2})
+    peer = await site.join()
+    await send_all(peer, [0, 1, 2])
+    [connection] = server.connections
+    await until(lambda: connection.protocol.deadline is None)  # the guest is not read
+    site.goes_on.set()
+    await peer.authenticate("1")
+    site.goes_on.clear()
+    site.received.clear()
+    for n in range(10):
+        await peer.send(None, n)
+        await until(lambda: len(site.received) > n)  # noqa: B023 - called before the next n
+
+
 async def test_where_nobody_can_log_in_the_limits_of_users_hold_for_all(site: Site) -> None:
     await site.serve(has_authenticator=False)
     site.goes_on.set()

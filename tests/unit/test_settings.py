@@ -47,6 +47,8 @@ def test_the_defaults_are_those_of_1x_with_a_keepalive() -> None:
         "allowed_origins": None,
         "wire": "native",
         "import_from_1x": False,
+        "trusted_proxies": None,
+        "proxy_header": "x-forwarded-for",
         "sync": {
             "enabled": False,
             "max_messages": 1000,
@@ -79,6 +81,7 @@ def test_the_defaults_are_those_of_1x_with_a_keepalive() -> None:
         "limits": {
             "max_message": 1024 * 1024,
             "max_buffered": 8 * 1024 * 1024,
+            "max_node_buffer": 256 * 1024 * 1024,
             "max_fragments": 64,
             "max_queued": 64,
             "max_queued_bytes": None,
@@ -94,6 +97,7 @@ def test_the_defaults_are_those_of_1x_with_a_keepalive() -> None:
             "max_unauthenticated_per_address": 256,
             "max_connections_per_id": None,
             "when_id_is_full": "refuse",
+            "max_failed_logins_per_address": 32,
             "exempt_networks": PRIVATE_NETWORKS,
         },
         "rules": {"enforce_equal_versions": False, "version": "1.5.8", "store_messages": False},
@@ -124,6 +128,8 @@ def test_every_feature_of_a_server_can_be_found_by_name() -> None:
         "allowed_origins",
         "wire",
         "import_from_1x",
+        "trusted_proxies",
+        "proxy_header",
     }
 
 
@@ -160,8 +166,9 @@ def test_no_timeout_is_a_timeout() -> None:
     [
         (
             {"nope": 1},
-            "nope: expected one of namespace, allowed_origins, wire, import_from_1x, sync, presence, "
-            "portals, heartbeat, reconnect, authentication, keepalive, limits, rules, got 'nope'",
+            "nope: expected one of namespace, allowed_origins, wire, import_from_1x, trusted_proxies, "
+            "proxy_header, sync, presence, portals, heartbeat, reconnect, authentication, keepalive, limits, "
+            "rules, got 'nope'",
         ),
         ({"heartbeat": 5}, "heartbeat: expected Heartbeat(...) or a mapping of its fields, got 5"),
         ({"heartbeat": None}, "heartbeat: expected Heartbeat(...) or a mapping of its fields, got None"),
@@ -203,6 +210,12 @@ def test_no_timeout_is_a_timeout() -> None:
             "limits.exempt_networks: expected a list of networks such as '10.0.0.0/8', or None, "
             "got '10.0.0.0/8'",
         ),
+        (
+            {"trusted_proxies": ["proxy.internal"]},
+            "trusted_proxies: expected a list of networks such as '10.0.0.0/8', or None, "
+            "got 'proxy.internal'",
+        ),
+        ({"proxy_header": "Via"}, "proxy_header: expected 'x-forwarded-for' or 'forwarded', got 'Via'"),
         (
             {"limits": {"max_message": 2**40}},
             "limits.max_message: expected an integer from 1 to 2147483648, got 1099511627776",

@@ -8,7 +8,7 @@ from tests import shape
 from tests.roads import Step
 
 OVER = {
-    "modules": {f"m{n}.py": "" for n in range(200)},
+    "modules": {f"m{n}.py": "" for n in range(250)},
     "modules at the root": {f"m{n}.py": "" for n in range(9)},
     "modules under 40 lines": {f"server/m{n}.py": "" for n in range(13)},
     "median lines of a module": {"a.py": "x = 1\n" * 119},

@@ -44,6 +44,7 @@ _FLAGS = {
     "namespace": "Servers of different namespaces never meet.",
     "allowed_origins": "Origins of web pages that may connect, with commas between, such as "
     "https://app.example.com.",
+    "trusted_proxies": "Networks of the proxies that name the addresses of clients, separated by commas.",
     "jwt.secret_file": "Clients authenticate by tokens signed with the secret in this file.",
     "jwt.secret": "The secret itself. Other users of this machine can see flags: better set the variable.",
     "jwt.algorithm": "The only algorithm accepted: HS256, HS384 or HS512.",
@@ -78,6 +79,7 @@ _METAVARS = {
     "wire": "NAME",
     "namespace": "NAME",
     "allowed_origins": "ORIGIN,...",
+    "trusted_proxies": "NETWORK,...",
     "secret_file": "FILE",
     "secret": "SECRET",
     "public_key_file": "FILE",

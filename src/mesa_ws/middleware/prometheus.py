@@ -27,19 +27,35 @@ BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 _CODES = frozenset(int(code) for code in CloseCode)
 
 
-class _Refused(Collector):
-    """Exports the connections that limits refused, which the server counts itself."""
+class _Counts(Collector):
+    """Exports counts that the server keeps itself, by the value of a label."""
 
-    def __init__(self, refused: Mapping[str, int]) -> None:
-        self._refused = refused
+    def __init__(self, name: str, help: str, label: str, counts: Mapping[str, int]) -> None:
+        self._name, self._help, self._label = f"mesa_{name}", help, label
+        self._counts = counts
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        family = CounterMetricFamily(
-            "mesa_connections_refused", "Connections that a limit refused.", labels=["limit"]
-        )
-        for limit, count in self._refused.items():
-            family.add_metric([limit], count)
+        family = CounterMetricFamily(self._name, self._help, labels=[self._label])
+        for value, count in self._counts.items():
+            family.add_metric([value], count)
         yield family
+
+
+def _export_state(server: Node, registry: CollectorRegistry) -> None:
+    """Export what the server itself knows at any time."""
+
+    def gauge(name: str, help: str, read: Callable[[], int]) -> None:
+        Gauge(f"mesa_{name}", help, registry=registry).set_function(read)
+
+    limits, slow = server.connection_limits, server.slow_readers
+    gauge("ids", "Ids with a connection to this server.", lambda: len(server.fanout.by_id))
+    gauge("handshakes", "Handshakes of clients under way.", lambda: limits.handshakes)
+    gauge("waiting_bytes", "Bytes that wait for slow clients.", lambda: slow.waiting)
+    for name, help, counts in (
+        ("connections_refused", "Connections that a limit refused.", limits.refused),
+        ("slow_readers_closed", "Clients that were closed as too much waited for them.", slow.closed),
+    ):
+        registry.register(_Counts(name, help, "limit", counts))
 
 
 class PrometheusMetrics(Middleware):
@@ -79,11 +95,7 @@ class PrometheusMetrics(Middleware):
                 "one that has these metrics already",
             ) from error
         connections.set_function(lambda: len(server.fanout.connections))
-        ids = Gauge("mesa_ids", "Ids with a connection to this server.", registry=registry)
-        ids.set_function(lambda: len(server.fanout.by_id))
-        handshakes = Gauge("mesa_handshakes", "Handshakes of clients under way.", registry=registry)
-        handshakes.set_function(lambda: server.connection_limits.handshakes)
-        registry.register(_Refused(server.connection_limits.refused))
+        _export_state(server, registry)
         self._connected = counter("connected", "Connections that were opened.")
         self._authenticated = counter("authenticated", "Logins.")
         self._closed = counter("closed", "Connections that ended.", "code")

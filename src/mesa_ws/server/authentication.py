@@ -5,6 +5,7 @@ the same step. So a message that is dispatched at the same time is on the page t
 the connection, which holds it back until the page is written.
 """
 
+import asyncio
 import logging
 import time
 
@@ -20,7 +21,8 @@ from ..protocol.events import Authenticate, Close
 from ..protocol.resume import UNKNOWN, ResumeState, SyncOptions, resync, welcome
 from ..protocol.server import State
 from .connection import Connection
-from .connection_limits import PER_ID, ConnectionLimits
+from .connection_limits import FAILED_LOGINS, PER_ID, ConnectionLimits
+from .failed_logins import FailedLogins
 from .fanout import Fanout
 from .registrations import Handlers
 from .subscription import Subscription
@@ -39,6 +41,7 @@ class Authenticator:
         handlers: Handlers,
         timeout: float | None,
         limits: ConnectionLimits,
+        failed_logins: FailedLogins,
         spawn: Spawn,
     ) -> None:
         self._backend = backend
@@ -46,6 +49,7 @@ class Authenticator:
         self._handlers = handlers
         self._timeout = timeout
         self._limits = limits
+        self._failed_logins = failed_logins
         self._spawn = spawn
 
     async def authenticate(self, connection: Connection, attempt: Authenticate) -> None:
@@ -87,8 +91,7 @@ class Authenticator:
 
     def _refuse_further(self, connection: Connection) -> None:
         """Close a connection that its id has no room for."""
-        remote = connection.request.remote_address
-        self._limits.refuse(PER_ID, remote[0] if remote else None)
+        self._limits.refuse(PER_ID, _address(connection))
         code = CloseCode.TOO_MANY_CONNECTIONS
         connection.disconnect(code, code.wire_reason)
 
@@ -198,14 +201,28 @@ class Authenticator:
             )
             connection.obey(connection.protocol.refuse())
             return None
+        address = _address(connection)
+        wait = self._failed_logins.begin(address)
+        if wait is None:
+            self._limits.refuse(FAILED_LOGINS, address)
+            connection.obey(Close(CloseCode.TRY_AGAIN_LATER, "too many logins of its address have failed"))
+            return None
+        has_failed = None
         try:
+            if wait:
+                await asyncio.sleep(wait)
+                if connection.protocol.state is State.CLOSED:
+                    return None
             user = await self._handlers.authenticate(data, connection, self._timeout)
+            has_failed = user is None
         except Refused as refusal:
             self._handlers.log.info("the authenticator refused %r: %r", connection, refusal.reason)
-            user = None
+            user, has_failed = None, True
         except Exception as error:  # noqa: BLE001 - an application's code may raise anything
             await self._fail(connection, error)
             return None
+        finally:
+            self._failed_logins.end(address, has_failed)
         if user is None:
             connection.obey(connection.protocol.refuse())
         return user
@@ -219,6 +236,11 @@ class Authenticator:
         )
         connection.obey(connection.protocol.fail(f"the authenticator failed: {type(error).__name__}"))
         await self._handlers.failed(error, connection)
+
+
+def _address(connection: Connection) -> str | None:
+    remote = connection.request.remote_address
+    return remote[0] if remote else None
 
 
 def start_of(sync: SyncOptions) -> Start:

@@ -8,11 +8,10 @@ client goes straight to its transport, which never waits, or waits in its send q
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Container, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Container, Coroutine
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl
 
 from ..close import CloseCode, check_close
 from ..concurrency.tasks import Spawn, survive
@@ -46,45 +45,13 @@ from .history import History
 from .notifications import Notifications
 from .pending_requests import PendingRequests
 from .registrations import Handlers
+from .request import Request
 from .send_queue import SendQueue, Transport
+from .slow_readers import SlowReaders
 from .subscription import Subscription
 
 TURN = 0.002
 """Seconds for which the events of one client are handled before others have their turn."""
-
-
-class Request:
-    """The handshake, as applications see it.
-
-    Attributes:
-        headers: header fields; names are compared without case. Values come from the client; each
-            byte is one character (Latin-1), so `value.encode("latin-1").decode()` reads a value that was
-            sent as UTF-8.
-        target: path and query as the client sent them, likewise.
-        remote_address: host and port of the peer, or None where there is none (a Unix socket).
-    """
-
-    __slots__ = ("headers", "remote_address", "target")
-
-    def __init__(
-        self, target: str, headers: Mapping[str, str], remote_address: tuple[str, int] | None
-    ) -> None:
-        self.target = target
-        self.headers = headers
-        self.remote_address = remote_address
-
-    @property
-    def path(self) -> str:
-        """The path, without the query."""
-        return self.target.partition("?")[0]
-
-    @property
-    def query(self) -> dict[str, str]:
-        """The query's fields; of a repeated one, the last. Percent-encoded bytes are read as UTF-8."""
-        return dict(parse_qsl(self.target.partition("?")[2], keep_blank_values=True))
-
-    def __repr__(self) -> str:
-        return f"Request({self.path!r}, remote_address={self.remote_address!r})"
 
 
 class _Opened(NamedTuple):
@@ -111,6 +78,7 @@ class ConnectionHost:
         remove: `Fanout.remove`.
         most_waiting: events and bytes of one client that may wait for its handlers.
         guests: the clients that have not logged in.
+        slow_readers: the clients for which something waits.
     """
 
     settings: ServerSettings
@@ -124,6 +92,7 @@ class ConnectionHost:
     remove: Callable[["Connection"], None]
     most_waiting: Load
     guests: Guests
+    slow_readers: SlowReaders
 
 
 class Connection:
@@ -191,7 +160,8 @@ class Connection:
         self.subscription: Subscription | None = None
         self.is_logging_in = False
         put = self._history.recording(transport.write) if self._history else transport.write
-        self.send_queue = SendQueue(transport, put, host.settings.limits.max_buffered, self._too_slow)
+        most = host.settings.limits.max_buffered
+        self.send_queue = SendQueue(transport, put, most, self._too_slow, host.slow_readers)
 
     @property
     def id(self) -> str | None:
@@ -316,13 +286,13 @@ class Connection:
 
     def check_room(self) -> None:
         """Disconnect a congested client if too much waits for it, for example after a Pong."""
-        if self.send_queue.is_over:
-            self._too_slow(f"{self._transport.buffered} bytes wait to be read")
+        self.send_queue.check_room()
 
     def relieved(self) -> None:
         """Write on: the client has read the bytes that waited."""
         if self._ended is None:
             (self.subscription or self.send_queue).relieved()
+            self.send_queue.recount()
 
     def obey(self, close: Close | None) -> None:
         """Close as the protocol or a limit demands."""
@@ -336,6 +306,7 @@ class Connection:
         """End a connection that the client has closed, or that is broken."""
         if self._ended is None:
             self._finish(_Ended(code, reason))
+        self.send_queue.ended()
         self._flow = None  # it refers to this connection, which would be freed in a cycle only
 
     # From the node.
@@ -493,12 +464,7 @@ class Connection:
         if self._worker is None:
             self._worker = self._host.spawn(self._work())
         most, most_bytes = self._host.most_waiting
-        if (
-            self._flow is not None
-            or self._guest is not None
-            or len(self._events) >= most
-            or self._waiting_size > most_bytes
-        ):
+        if self._guest is not None or len(self._events) >= most or self._waiting_size > most_bytes:
             self._limit_waiting()
 
     def _limit_waiting(self) -> None:
@@ -522,7 +488,7 @@ class Connection:
                 await self._run_or_close(self._handle(self._events.popleft()))
                 if self._guest is not None:
                     self._guest.in_turn = 0
-                if self._flow is not None or self._guest is not None:
+                if self._guest is not None or (self._flow is not None and self._flow.is_full):
                     self._regulate()
                 if self._events and self._loop.time() >= began + TURN:
                     await self._run_or_close(asyncio.sleep(0))

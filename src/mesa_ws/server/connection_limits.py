@@ -6,6 +6,7 @@ bits, which one client has to itself.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TypeVar
@@ -20,6 +21,7 @@ PREFIX_OF_IPV6 = 64
 
 PER_ADDRESS = "max_unauthenticated_per_address"
 PER_ID = "max_connections_per_id"
+FAILED_LOGINS = "max_failed_logins_per_address"
 
 
 class ConnectionLimits:
@@ -28,18 +30,23 @@ class ConnectionLimits:
     Args:
         limits: the settings.
         log: gets a line a minute for each limit that refuses connections.
+        proxies: networks of trusted proxies. Their own addresses count where they name no other, and are not
+            exempt, or clients that make them name none would have no limit.
 
     Attributes:
         has_authenticator: whether clients can log in; without that, addresses have no limit.
+        network_of: returns what the connections of an address are counted under; None for addresses without a
+            limit.
         refused: connections that were refused, by the limit that they would have passed.
         handshakes: number of handshakes under way.
     """
 
-    def __init__(self, limits: Limits, log: LimitedLog) -> None:
+    def __init__(self, limits: Limits, log: LimitedLog, proxies: Sequence[str] = ()) -> None:
         self._limits = limits
         self._log = log
         self._exempt = [ip_network(network) for network in limits.exempt_networks or ()]
-        self._network_of = lru_cache(4096)(self._find_network)
+        self._proxies = [ip_network(network) for network in proxies]
+        self.network_of = lru_cache(4096)(self._find_network)
         self._open = 0
         self._unauthenticated: dict[object, str] = {}
         self._by_network: Counter[str] = Counter()
@@ -48,9 +55,9 @@ class ConnectionLimits:
         self.has_authenticator = False
         self.refused: Counter[str] = Counter()
 
-    def begin_handshake(self, address: str) -> bool:
+    def begin_handshake(self, address: str | None) -> bool:
         """Count a handshake; return False, and count nothing, if its address has too many under way."""
-        network = self._network_of(address)
+        network = self.network_of(address)
         most = self._limits.max_unauthenticated_per_address
         if network is not None:
             if most is not None and self._handshakes[network] >= most:
@@ -59,10 +66,10 @@ class ConnectionLimits:
         self.handshakes += 1
         return True
 
-    def end_handshake(self, address: str) -> None:
+    def end_handshake(self, address: str | None) -> None:
         """Count a handshake no longer, whatever came of it."""
         self.handshakes -= 1
-        network = self._network_of(address)
+        network = self.network_of(address)
         if network is not None:
             _decrease(self._handshakes, network)
 
@@ -73,7 +80,7 @@ class ConnectionLimits:
             return "max_connections"
         most = limits.max_unauthenticated_per_address
         if most is not None and self.has_authenticator:
-            network = self._network_of(address)
+            network = self.network_of(address)
             if network is not None and self._by_network[network] >= most:
                 return PER_ADDRESS
         return None
@@ -91,7 +98,7 @@ class ConnectionLimits:
     def opened(self, connection: object, address: str | None) -> None:
         """Count a connection whose handshake is done."""
         self._open += 1
-        network = self._network_of(address)
+        network = self.network_of(address)
         if network is not None:
             self._unauthenticated[connection] = network
             self._by_network[network] += 1
@@ -114,13 +121,13 @@ class ConnectionLimits:
         self._log.warning("refused a connection from %s: limits.%s is %d", address, limit, most, kind=limit)
 
     def _find_network(self, address: str | None) -> str | None:
-        """Return what the connections of an address are counted under; None for addresses without a limit."""
         if address is None:
             return None
         parsed = ip_address(address)
         if isinstance(parsed, IPv6Address):
             parsed = parsed.ipv4_mapped or parsed
-        if any(parsed in network for network in self._exempt):
+        is_proxy = any(parsed in network for network in self._proxies)
+        if not is_proxy and any(parsed in network for network in self._exempt):
             return None
         if isinstance(parsed, IPv6Address):
             return str(IPv6Network((int(parsed), PREFIX_OF_IPV6), strict=False))

@@ -23,9 +23,10 @@ from ..messages.request import DEFAULT_REQUEST_TIMEOUT, DROPPED, check_timeout, 
 from ..protocol.server import Terms
 from ..settings import Durability, ServerOptions, ServerSettings
 from .authentication import Authenticator
-from .connection import Connection, ConnectionHost, Request
+from .connection import Connection, ConnectionHost
 from .connection_limits import ConnectionLimits
 from .event_loop import NOT_RUNNING, LoopTasks
+from .failed_logins import FailedLogins
 from .fanout import Fanout
 from .flow_control import Load
 from .guests import Guests
@@ -35,7 +36,9 @@ from .notifications import Notifications
 from .origins import Origins
 from .portal_forwarding import Forwarder
 from .registrations import Handlers
+from .request import Request
 from .send_queue import Transport
+from .slow_readers import SlowReaders
 
 T = TypeVar("T")
 
@@ -55,6 +58,7 @@ class Node(Hooks, LoopTasks):
 
     Attributes:
         connection_limits: counts connections, and refuses those over a limit.
+        slow_readers: bounds what waits for all connections together.
         fanout: delivers messages to connections.
         authentication: handles the logins of connections.
         notifications: tells middleware of messages.
@@ -78,7 +82,10 @@ class Node(Hooks, LoopTasks):
             most = self.settings.limits.max_requests if self.settings.wire == "native" else 0
             self.handlers.forwarder = Forwarder(self.backend, self.settings.portals, most, self.handlers.log)
         self._numbers = count(1)
-        self.connection_limits = ConnectionLimits(self.settings.limits, self.handlers.log)
+        self.connection_limits = ConnectionLimits(
+            self.settings.limits, self.handlers.log, self.settings.trusted_proxies or ()
+        )
+        self.slow_readers = SlowReaders(self.settings.limits.max_node_buffer, self.handlers.log)
         self.origins = Origins(self.settings.allowed_origins, self.handlers.log)
         self.notifications = Notifications(self.handlers, self.spawn)
         self.fanout = Fanout(
@@ -95,6 +102,9 @@ class Node(Hooks, LoopTasks):
             handlers=self.handlers,
             timeout=self.settings.authentication.timeout,
             limits=self.connection_limits,
+            failed_logins=FailedLogins(
+                self.settings.limits.max_failed_logins_per_address, self.connection_limits.network_of
+            ),
             spawn=self.spawn,
         )
         self._retention = Retention.of(self.settings.sync)
@@ -118,6 +128,7 @@ class Node(Hooks, LoopTasks):
             remove=self.fanout.remove,
             most_waiting=Load(limits.max_queued, limits.most_queued_bytes),
             guests=Guests(limits),
+            slow_readers=self.slow_readers,
         )
 
     @property

@@ -3,13 +3,16 @@
 A frame is written at once unless one of two things is in the way: the client reads slowly
 (*congested*), or stored messages have to be read from the backend first (*blocked*). Then frames
 that are not stored anywhere wait in the queue, each marked with the stored message that it follows.
-The queue is bounded: a client for whom more would wait is disconnected.
+The queue is bounded: a client for whom more would wait is disconnected. `SlowReaders` bounds all queues
+of a node together.
 """
 
 from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import NamedTuple, Protocol
+
+from .slow_readers import SlowReaders
 
 
 class PeerState(Enum):
@@ -26,12 +29,17 @@ class Transport(Protocol):
     """WebSocket of one client. Called in the event loop; no method waits.
 
     The transport calls its connection when more is buffered than the client reads in time
-    (`congested`), and when the client has read that (`relieved`).
+    (`congested`), and when the client has read that (`relieved`); and whenever what is buffered has grown, or
+    has all been sent (`recount`).
     """
 
     @property
     def buffered(self) -> int:
         """Bytes that wait for the client, without those in the system's own buffers."""
+
+    @property
+    def memory(self) -> int:
+        """The same, with the memory that each frame takes besides its bytes."""
 
     def is_cut(self) -> bool:
         """Whether the client has gone or has closed its end, so that frames written now may not arrive."""
@@ -81,23 +89,30 @@ class SendQueue:
         put: writes a frame of the application at once, even while others wait.
         mark: sequence of the last stored message that is known and not written; frames queued from
             now on follow it.
+        is_slow: whether something waits, and is counted for the node.
         is_congested: whether the client reads too slowly.
+        unwritten: bytes of pages of stored messages that were read and are not written yet; counted by
+            `Subscription`.
+        give_up: disconnects the client, for a reason that is logged.
         is_cut: returns whether the client has gone although its connection has not ended here. Of
             the frames written then, some arrive and others do not.
     """
 
     __slots__ = (
         "_frames",
-        "_give_up",
         "_is_blocked",
         "_max_buffered",
+        "_readers",
         "_size",
         "_spared",
         "_transport",
+        "give_up",
         "is_congested",
         "is_cut",
+        "is_slow",
         "mark",
         "put",
+        "unwritten",
         "write",
     )
 
@@ -107,16 +122,20 @@ class SendQueue:
         put: Callable[[bytes], None],
         max_buffered: int,
         give_up: Callable[[str], None],
+        readers: SlowReaders,
     ) -> None:
         self._transport = transport
         self._max_buffered = max_buffered
-        self._give_up = give_up
+        self._readers = readers
+        self.give_up = give_up
         self._frames: deque[_Held] | None = None
         self._size = 0
         self._spared = 0
         self._is_blocked = False
+        self.is_slow = False
         self.is_congested = False
         self.mark = 0
+        self.unwritten = 0
         self.put = put
         self.write = put
         self.is_cut = transport.is_cut
@@ -131,10 +150,28 @@ class SendQueue:
         """Whether a frame would be written at once."""
         return self.write is self.put
 
-    @property
-    def is_over(self) -> bool:
-        """Whether more bytes wait for the client than may."""
-        return self._transport.buffered + self._size > self._max_buffered + self._spared
+    def check_room(self) -> bool:
+        """Disconnect the client if more bytes wait for it than may; return whether there is room."""
+        size = self._transport.buffered + self._size
+        if size <= self._max_buffered + self._spared:
+            return True
+        if self.put is not _nowhere:
+            self._readers.closed["max_buffered"] += 1
+            self.give_up(f"{size} bytes wait to be read")
+        return False
+
+    def measure(self) -> int:
+        """Return the bytes of memory that wait for the client."""
+        return self._transport.memory + self._size + self.unwritten
+
+    def recount(self) -> None:
+        """Have what waits counted for the node; this may close this client, or others."""
+        size = self.measure()
+        self.is_slow = size > 0
+        if self.put is _nowhere:
+            self._readers.closing(self, size)
+        else:
+            self._readers.count(self, size)
 
     def congested(self, *, by_page: bool = False) -> None:
         """Queue every frame until `relieved`.
@@ -184,12 +221,23 @@ class SendQueue:
 
     def close(self) -> None:
         """Drop the frames that wait, and ignore later ones."""
-        self._frames, self._size = None, 0
+        self._frames, self._size, self.unwritten = None, 0, 0
         self.put = self.write = _nowhere
-        self._give_up = _ignore  # a method of the connection would keep it in a cycle
+        self.give_up = _ignore  # a method of the connection would keep it in a cycle
+        if self.is_slow:
+            self.recount()
+
+    def ended(self) -> None:
+        """Count nothing any more: the transport is closed."""
+        if self.is_slow:
+            self._readers.closing(self, 0)
+
+    def cut(self) -> None:
+        """End the connection at once, and free what waits for it."""
+        self._transport.cut()
 
     def _release(self, before: int | None) -> None:
-        frames = self._frames
+        frames, had = self._frames, self._size
         while frames and not self.is_congested and (before is None or frames[0].mark < before):
             held = frames.popleft()
             self._size -= len(held.payload) + FRAME_COST
@@ -197,6 +245,8 @@ class SendQueue:
         if not frames:
             self._frames = None
         self._choose()
+        if had:
+            self.recount()
 
     def _choose(self) -> None:
         if self.put is not _nowhere:
@@ -208,10 +258,11 @@ class SendQueue:
             self._frames = deque()
         self._frames.append(_Held(self.mark, payload))
         self._size += len(payload) + FRAME_COST
-        if self.is_over:
-            self._give_up(f"{self._transport.buffered + self._size} bytes wait to be read")
-        elif not self.is_congested and (self._size > MAX_HELD_BYTES or len(self._frames) > MAX_HELD_FRAMES):
-            self._give_up(f"{len(self._frames)} messages wait for the backend")
+        if self.check_room():
+            if not self.is_congested and (self._size > MAX_HELD_BYTES or len(self._frames) > MAX_HELD_FRAMES):
+                self.give_up(f"{len(self._frames)} messages wait for the backend")
+            else:
+                self.recount()
 
 
 def _ignore(why: str) -> None:

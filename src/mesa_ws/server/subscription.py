@@ -219,7 +219,7 @@ class Subscription:
         self.outbox.on_page(page)
         if self.broadcasts is not None and broadcasts is not None:
             self.broadcasts.on_page(broadcasts)
-            self._broadcast_page.extend(broadcasts.entries)
+            self._keep(self._broadcast_page, broadcasts)
             self._broadcasts_until = broadcasts.start
             _read_again_if_missed(self.broadcasts, here)
         if page.status == "resumed":
@@ -244,7 +244,7 @@ class Subscription:
             self.send_queue.write(resync(ResumeState.of(page), is_broadcast=True))
         self._broadcasts_until = page.start
         _read_again_if_missed(self.broadcasts, self._wanted_broadcast)
-        self._broadcast_page.extend(page.entries)
+        self._keep(self._broadcast_page, page)
         self._go_on()
 
     def invalidate(self) -> None:
@@ -312,6 +312,7 @@ class Subscription:
         self._probe = _nothing  # a method of the connection would keep it in a cycle
         self._page.clear()
         self._broadcast_page.clear()
+        self.send_queue.unwritten = 0
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -322,6 +323,13 @@ class Subscription:
         if self.broadcasts is not None:
             self.broadcasts.congested()
 
+    def _keep(self, pages: deque[Entry], page: Page) -> None:
+        """Add a page to those that are not written yet; also while the client reads slowly."""
+        pages.extend(page.entries)
+        self.send_queue.unwritten += sum(len(entry.body) for entry in page.entries)
+        if self.send_queue.is_congested:
+            self.send_queue.recount()
+
     def _add_page(self, page: Page, *, is_first: bool = False) -> None:
         if page.lost and not self.is_wire2:
             self._host.lost(self, page)
@@ -329,7 +337,7 @@ class Subscription:
         is_elsewhere = self._wanted is not None and self._wanted.epoch != page.epoch
         if is_elsewhere or not is_first:
             self.send_queue.follow(UNBOUNDED if is_elsewhere else page.top)
-        self._page.extend(page.entries)
+        self._keep(self._page, page)
         if self._host.redelivered_handlers and (
             is_first or (page.entries and page.entries[0].sequence <= self._backlog)
         ):
@@ -383,6 +391,7 @@ class Subscription:
 
     def _write_entry(self) -> None:
         entry = self._page.popleft()
+        self.send_queue.unwritten -= len(entry.body)
         self.send_queue.release_before(entry.sequence)
         number = self.outbox.on_sent(len(entry.body))
         self.send_queue.put(entry.body if number is None else numbered(entry.body, number))
@@ -393,6 +402,7 @@ class Subscription:
         page, cursor = self._broadcast_page, self.broadcasts
         while cursor is not None and page and self.send_queue.is_clear and not self.send_queue.is_cut():
             entry = page.popleft()
+            self.send_queue.unwritten -= len(entry.body)
             number = cursor.on_sent()
             if self.id not in entry.excluding:
                 self.send_queue.put(numbered_broadcast(entry.body, number))

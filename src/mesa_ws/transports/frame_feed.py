@@ -17,8 +17,11 @@ from typing import Any
 
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # its stubs leave it out
 
-FRAMES_AT_ONCE = 64
-"""Frames of one client that are handled in one turn of the event loop."""
+FRAMES_AT_ONCE = 32
+"""Frames of one client that are handled in one turn of the event loop.
+
+This is half of the default of `max_queued`, so that handlers that keep up let no receive queue fill.
+"""
 
 READ_AT_ONCE = 64 * 1024
 """Bytes that are read from a socket at a time."""
@@ -41,7 +44,7 @@ _SHORTEST = 6
 """Bytes of the shortest frame of a client: two, and the mask."""
 
 _SHORT = _SHORTEST + 125
-"""Bytes of the longest frame that has no more than that beside its payload."""
+"""Bytes of the longest frame that has no more than that besides its payload."""
 
 _SPARE = 257
 """Bytes of picows' buffer that stay free, or picows doubles it; so it does above nine tenths."""
@@ -63,6 +66,7 @@ class FrameFeed(asyncio.BufferedProtocol):
     """
 
     __slots__ = (
+        "_fits",
         "_head",
         "_is_held",
         "_is_idle",
@@ -88,7 +92,7 @@ class FrameFeed(asyncio.BufferedProtocol):
         self._room = room
         self._max_frame = max_frame
         self._transport: asyncio.Transport
-        self._size = 0  # bytes of picows' buffer
+        self._size = self._fits = 0  # bytes of picows' buffer, and as many as may be in it
         self._head: bytearray | None = bytearray()
         self._waiting = b""
         self._payload = 0  # bytes that the current frame, or part of a frame, still has
@@ -103,7 +107,7 @@ class FrameFeed(asyncio.BufferedProtocol):
         """Start the `WSProtocol`, with its time limits."""
         self._transport = transport
         self.protocol = self._make(self)
-        self._size = len(self.protocol.get_buffer(-1))
+        self._grow(len(self.protocol.get_buffer(-1)))
         self.protocol.connection_made(transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -113,7 +117,10 @@ class FrameFeed(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Pass on what was read, or keep it until it is this client's turn."""
         data = self._room[:nbytes]
-        if self._is_idle and _SHORTEST <= nbytes <= _SHORT and data[1] == nbytes - _SHORTEST | _IS_MASKED:
+        if self._is_idle and (
+            (_SHORTEST <= nbytes <= _SHORT and data[1] == nbytes - _SHORTEST | _IS_MASKED)
+            or (nbytes <= self._fits and _whole_frames(data)[0] == nbytes)
+        ):
             self.protocol.get_buffer(-1)[:nbytes] = data
             self.protocol.buffer_updated(nbytes)
             return
@@ -167,6 +174,10 @@ class FrameFeed(asyncio.BufferedProtocol):
         if not (self._waiting_for_turn() or self._transport.is_closing()):
             resume_reading(self._transport)
 
+    def _grow(self, size: int) -> None:
+        self._size = size
+        self._fits = min(size * 9 // 10, size - _SPARE)
+
     def _waiting_for_turn(self) -> bool:
         return self._is_held or self._turn is not None
 
@@ -190,6 +201,8 @@ class FrameFeed(asyncio.BufferedProtocol):
         self._is_idle = False
         start = at = frames = 0
         part = b""  # head of the part of a large frame that begins at `start`
+        if self._payload == 0:
+            at, frames = _whole_frames(block)
         while at < len(block) and frames < FRAMES_AT_ONCE:
             if self._payload == 0:
                 after = self._begin_frame(block, at)
@@ -261,14 +274,37 @@ class FrameFeed(asyncio.BufferedProtocol):
         while (block or head) and not self._transport.is_closing():
             room = self.protocol.get_buffer(-1)
             pending = self._size - len(room)
-            fits = min(self._size * 9 // 10, self._size - _SPARE) - pending
+            fits = self._fits - pending
             size = min(len(head) + len(block), fits if fits > len(head) else len(room))
             room[: len(head)] = head
             room[len(head) : size] = block[: size - len(head)]
             block, head = block[size - len(head) :], b""
             if size > fits:  # a part that is larger than the buffer
-                self._size *= 2
+                self._grow(2 * self._size)
             self.protocol.buffer_updated(size)
+
+
+def _whole_frames(block: memoryview) -> tuple[int, int]:
+    """Return where the first frames end that are complete and not large, and their number.
+
+    These are nearly all that there are, so this loop does no more than it has to.
+    """
+    at = frames = 0
+    size = len(block)
+    while frames < FRAMES_AT_ONCE and at + _SHORTEST <= size:
+        length = block[at + 1] - _IS_MASKED
+        if 0 <= length < _LENGTH_OF_2_BYTES:
+            end = at + _SHORTEST + length
+        elif length == _LENGTH_OF_2_BYTES:
+            length = block[at + 2] << 8 | block[at + 3]
+            end = at + _SHORTEST + 2 + length if length <= PART else size + 1
+        else:
+            break
+        if end > size:
+            break
+        at = end
+        frames += 1
+    return at, frames
 
 
 def resume_reading(transport: Any) -> None:

@@ -43,6 +43,7 @@ from .browser_client import BrowserClient
 from .frame_feed import READ_AT_ONCE, FrameFeed
 from .listening import Acceptor, HostOrHosts, advertised_host, listen
 from .liveness import limit_silence, peer_state, probe_silent_peers
+from .proxies import RemoteAddress, TrustedProxies
 from .websocket import ConnectionEnd, data_frame, implied_end, quiet, received_close, send_close
 
 
@@ -87,6 +88,9 @@ RETRY_AFTER = (1, 10)
 HIGH_WATER = 1024 * 1024
 """Bytes waiting for a client above which it counts as slow, unless `max_buffered` is less."""
 
+WRITE_COST = 128
+"""Bytes of memory that a frame in the buffer of a socket takes besides its own."""
+
 
 class NativeTransport(WSListener):
     """One client's WebSocket; the `Transport` of its connection."""
@@ -96,22 +100,28 @@ class NativeTransport(WSListener):
         "_connection",
         "_feed",
         "_fragments",
+        "_frames",
         "_is_congested",
         "_listener",
         "_peer",
         "_send",
+        "_written",
         "_ws",
         "is_cut",
+        "remote_address",
     )
 
-    def __init__(self, listener: "NativeListener", feed: FrameFeed) -> None:
+    def __init__(self, listener: "NativeListener", feed: FrameFeed, remote_address: RemoteAddress) -> None:
         self._listener = listener
         self._feed = feed
+        self.remote_address = remote_address
         self._ws: WSTransport
         self._connection: Connection
         self._send: Callable[[WSMsgType, bytes], None]
         self.is_cut: Callable[[], bool]
         self._fragments: Fragments | None = None
+        self._frames = 0  # that were written since something waits, and their bytes
+        self._written = 0
         self._is_congested = False
         self._closing: asyncio.TimerHandle | None = None
         self._peer: ConnectionEnd | None = None
@@ -122,6 +132,12 @@ class NativeTransport(WSListener):
     def buffered(self) -> int:
         """Bytes that the system has not accepted yet."""
         return self._ws.underlying_transport.get_write_buffer_size()
+
+    @property
+    def memory(self) -> int:
+        """The same, with what the frames take besides: as many as there are on average in so many bytes."""
+        size = self.buffered
+        return size + size * self._frames * WRITE_COST // self._written if self._written else size
 
     def write(self, payload: bytes) -> None:
         """Send a text frame, unless the client has gone; aiofastnet would log each that cannot be sent."""
@@ -172,7 +188,7 @@ class NativeTransport(WSListener):
         self._send = transport.send
         self.is_cut = transport.underlying_transport.is_closing
         self._connection = self._listener.connected(self, transport)
-        transport.underlying_transport.set_write_buffer_limits(high=self._listener.high_water)
+        transport.underlying_transport.set_write_buffer_limits(high=0)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Pass a frame to the connection; after a close frame was sent, only the client's counts."""
@@ -189,6 +205,8 @@ class NativeTransport(WSListener):
             self._connection.heard()
             if self._is_congested:
                 self._connection.check_room()
+            if self.buffered:
+                self._count()
         elif kind == WSMsgType.PONG:
             self._connection.ponged(frame.get_payload_as_bytes())
         elif frame.fin and self._fragments is None and kind != WSMsgType.CONTINUATION:
@@ -203,19 +221,40 @@ class NativeTransport(WSListener):
         code, reason = self._peer or implied_end(transport)
         self._listener.disconnected(self, self._connection)
         self._connection.lost(code, reason)
+        self._send = transport.send  # a method of this transport would keep it in a cycle
         del self._connection  # it refers to this transport; so both are freed at once
 
     def pause_writing(self) -> None:
-        """The client reads too slowly."""
-        self._is_congested = True
-        if self._closing is None:
-            self._connection.congested()
+        """Count what waits from now on, as the system does not accept all at once."""
+        self._send = self._send_and_count
+        self._count()
 
     def resume_writing(self) -> None:
-        """The client reads again."""
-        self._is_congested = False
-        if self._closing is None:
-            self._connection.relieved()
+        """The client has read what waited; or most of it, if that was too much."""
+        self._send = self._ws.send
+        if not self.buffered:
+            self._frames = self._written = 0
+        if self._is_congested:
+            self._is_congested = False
+            self._ws.underlying_transport.set_write_buffer_limits(high=0)  # calls `pause_writing` for a rest
+            if self._closing is None:
+                self._connection.relieved()
+        self._connection.send_queue.recount()
+
+    def _send_and_count(self, kind: WSMsgType, payload: bytes) -> None:
+        self._ws.send(kind, payload)
+        self._frames += 1
+        self._written += len(payload)
+        self._count()
+
+    def _count(self) -> None:
+        """Tell the connection that more waits, and whether that is too much."""
+        high = self._listener.high_water
+        if not self._is_congested and self._closing is None and self.buffered > high:
+            self._is_congested = True
+            self._ws.underlying_transport.set_write_buffer_limits(high=high)
+            self._connection.congested()
+        self._connection.send_queue.recount()
 
     @property
     def _socket(self) -> Any:
@@ -351,6 +390,8 @@ class NativeListener:
         self._path = plain(path)
         self._limits = node.settings.limits
         self._logger = quiet("server")
+        proxies = node.settings.trusted_proxies
+        self._proxies = TrustedProxies(proxies, node.settings.proxy_header) if proxies else None
         self._browser_client = BrowserClient()
         self.high_water = min(HIGH_WATER, self._limits.max_buffered // 2)
         self._open: set[NativeTransport] = set()
@@ -401,11 +442,9 @@ class NativeListener:
     def connected(self, transport: NativeTransport, ws: WSTransport) -> Connection:
         """Give a socket whose handshake is done to the node, as a connection."""
         self._open.add(transport)
-        peer = ws.underlying_transport.get_extra_info("peername")
-        remote = (peer[0], peer[1]) if isinstance(peer, tuple) else None
         target, headers = ws.request.path.decode("latin-1"), decoded(ws.request.headers)
-        connection = self._node.connect(transport, target, headers, remote)
-        self._node.connection_limits.opened(connection, remote[0] if remote else None)
+        connection = self._node.connect(transport, target, headers, transport.remote_address)
+        self._node.connection_limits.opened(connection, transport.remote_address[0])
         return connection
 
     def disconnected(self, transport: NativeTransport, connection: Connection) -> None:
@@ -417,24 +456,26 @@ class NativeListener:
 
     async def _arrive(self, connection: socket.socket) -> None:
         """Perform the handshakes of a connection, unless its address has too many under way."""
-        address, limits = connection.getpeername()[0], self._node.connection_limits
+        peer: RemoteAddress = connection.getpeername()[:2]
+        address = None if self._proxies is not None and self._proxies.trusts(peer[0]) else peer[0]
+        limits = self._node.connection_limits
         if not limits.begin_handshake(address):
             limits.refuse(PER_ADDRESS, address)
             connection.close()
             return
         try:
-            await self._perform_handshakes(connection, address)
+            await self._perform_handshakes(connection, peer)
         finally:
             limits.end_handshake(address)
 
-    async def _perform_handshakes(self, connection: socket.socket, address: str) -> None:
+    async def _perform_handshakes(self, connection: socket.socket, peer: RemoteAddress) -> None:
         """Perform the handshakes of a connection: TLS, then WebSocket; both have one deadline."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + HANDSHAKE_TIMEOUT
         tls: dict[str, Any] = {}
         if self._ssl is not None:
             tls = {"ssl": self._ssl, "ssl_handshake_timeout": HANDSHAKE_TIMEOUT}
-        make = partial(self._protocol, address)
+        make = partial(self._protocol, peer)
         transport, feed = await aiofastnet.connect_accepted_socket(
             QuietLoop(loop) if tls else loop,  # type: ignore[arg-type]
             lambda: FrameFeed(make, self._room, self._limits.max_message),
@@ -452,13 +493,13 @@ class NativeListener:
             transport.abort()
             raise
 
-    def _protocol(self, address: str, feed: FrameFeed) -> WSProtocol:
+    def _protocol(self, peer: RemoteAddress, feed: FrameFeed) -> WSProtocol:
         # What picows' own `ws_create_server` does for a connection that it accepts itself.
         return WSProtocol(
             host_port=None,
             ws_path=None,
             is_client_side=False,
-            ws_listener_factory=partial(self._answer, address, feed),
+            ws_listener_factory=partial(self._answer, peer, feed),
             logger=self._logger,
             disconnect_on_exception=True,
             websocket_handshake_timeout=None,
@@ -472,7 +513,7 @@ class NativeListener:
             read_buffer_init_size=READ_BUFFER,
         )
 
-    def _answer(self, address: str, feed: FrameFeed, request: WSUpgradeRequest) -> Answer:
+    def _answer(self, peer: RemoteAddress, feed: FrameFeed, request: WSUpgradeRequest) -> Answer:
         file = None if "upgrade" in request.headers else self._browser_client.answer(request)
         if feed.is_head:
             return without_body(file or refuse(HTTPStatus.BAD_REQUEST))
@@ -481,14 +522,17 @@ class NativeListener:
         refused = file or refusal(request, self._path)
         if refused is None and self._node.origins.refuse(request.headers):
             refused = refuse(HTTPStatus.FORBIDDEN)
-        return refused or self._admit(address, feed, request)
+        return refused or self._admit(peer, feed, request)
 
-    def _admit(self, address: str, feed: FrameFeed, request: WSUpgradeRequest) -> Answer:
+    def _admit(self, peer: RemoteAddress, feed: FrameFeed, request: WSUpgradeRequest) -> Answer:
         """Upgrade a valid request, unless a limit of connections is reached."""
         limits = self._node.connection_limits
-        limit = limits.reached(address)
+        client = peer if self._proxies is None else self._proxies.client_of(peer, request.headers)
+        if client is None:
+            self._node.handlers.log.warning("a trusted proxy names no address of its client; its own counts")
+        limit = limits.reached((client or peer)[0])
         if limit is None:
-            return accept(request, NativeTransport(self, feed))
-        limits.refuse(limit, address)
+            return accept(request, NativeTransport(self, feed, client or peer))
+        limits.refuse(limit, (client or peer)[0])
         pause = random.randint(*RETRY_AFTER)  # noqa: S311 - spreads load
         return refuse(HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": str(pause)})

@@ -5,6 +5,7 @@ from contextlib import suppress
 
 import pytest
 
+from mesa_ws import Server
 from mesa_ws.messages.message import Message
 from mesa_ws.messages.receipt import Position
 from mesa_ws.protocol.server import ServerProtocol
@@ -73,17 +74,18 @@ async def test_a_reader_that_pauses_within_the_limit_loses_nothing(serving: Serv
 
 
 async def test_a_message_over_the_limit_closes_1009(serving: Serving, join: Joining) -> None:
-    peer = await join(await serving(accepting(limits={"max_message": 1000})))
+    peer = await join(await serving(Server(limits={"max_message": 1000})))  # guests have a limit of their own
     await peer.send("BIG", "x" * 1000)
     assert await peer.closed() == 1009
 
 
-async def test_fragments_over_the_limit_close_1009(serving: Serving) -> None:
-    endpoint = await serving(accepting(limits={"max_message": 1000}))
+@pytest.mark.parametrize("sizes", [[600, 600], [1] * 4])
+async def test_fragments_over_a_limit_close_1009(serving: Serving, sizes: list[int]) -> None:
+    endpoint = await serving(Server(limits={"max_message": 1000, "max_fragments": 4}))
     async with RawPeer.connect(endpoint.host, endpoint.port) as peer:
         await peer.upgrade()
-        await peer.frame(0x1, b"x" * 600, fin=False)
-        await peer.frame(0x0, b"x" * 600, fin=False)
+        for number, size in enumerate(sizes):
+            await peer.frame(0x0 if number else 0x1, b"x" * size, fin=False)
         assert int.from_bytes((await peer.close_frame())[:2]) == 1009
 
 
@@ -205,7 +207,8 @@ async def test_handlers_of_one_client_leave_others_their_turns(
     serving: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A queue whose handlers do not wait is not worked off in one go."""
-    server, handled, go = accepting(), list[int](), asyncio.Event()
+    server = accepting(limits={"guest_max_queued": 64})
+    handled, go = list[int](), asyncio.Event()
 
     @server.on_message("FIRST")
     async def wait(message: Message, connection: Connection) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from mesa_ws.messages.recipients import User
-from mesa_ws.server.connection import Connection, Request
+from mesa_ws.server.connection import Connection
+from mesa_ws.server.request import Request
 from mesa_ws.transports import server_socket
 from mesa_ws.transports.run import Endpoint, Server
 from tests.unit.protocol.test_vectors import ALL as VECTORS

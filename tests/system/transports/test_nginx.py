@@ -75,3 +75,18 @@ async def test_a_page_gets_the_client_for_browsers(site: Site, name: str) -> Non
         again = await http.request("GET", url, headers={"If-None-Match": fields[b"ETag"]})
         assert (again.status, again.content) == (304, b"")
         assert (await http.request("GET", f"{url}/")).status == 404
+
+
+async def test_a_server_that_trusts_nginx_sees_the_address_of_the_client(site: Site) -> None:
+    servers = [Server(trusted_proxies=["127.0.0.1/32"]) for _ in site.nginx.servers]
+    async with AsyncExitStack() as running:
+        for server, port in zip(servers, site.nginx.servers, strict=True):
+            await running.enter_async_context(serve(server, port=port, path="/ws"))
+        url = f"ws://127.0.0.1:{site.nginx.port}/ws"
+        spoofed = {"X-Forwarded-For": "203.0.113.7", "Forwarded": "for=203.0.113.7"}
+        async with connect(
+            url, proxy=None, local_addr=("127.0.0.2", 0), additional_headers=spoofed
+        ) as client:
+            await client.recv()
+            [connection] = [each for server in servers for each in server.connections]
+            assert connection.request.remote_address == ("127.0.0.2", 0)

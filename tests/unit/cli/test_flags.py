@@ -35,6 +35,7 @@ def given(*arguments: str) -> Layer:
         (["--host", ""], "host", ""),
         (["--api-host", "127.0.0.1,::1"], "api.host", ("127.0.0.1", "::1")),
         (["--redis", "redis://localhost"], "redis", "redis://localhost"),
+        (["--trusted-proxies", "10.0.0.0/8, ::1/128"], "trusted_proxies", ("10.0.0.0/8", "::1/128")),
         (["--auth-required"], "authentication.required", True),
         (["--auth-timeout", "2.5"], "authentication.timeout", 2.5),
         (["--auth-timeout", "none"], "authentication.timeout", None),

@@ -90,6 +90,16 @@ def test_networks_of_a_proxy_are_exempt_where_they_are_named() -> None:
     assert (limits.reached(PUBLIC), limits.reached("10.0.0.1")) == (None, PER_ADDRESS)
 
 
+def test_a_trusted_proxy_that_names_no_client_is_not_exempt() -> None:
+    limits = ConnectionLimits(
+        Limits(max_unauthenticated_per_address=1), LimitedLog(logging.getLogger()), ["10.0.0.0/24"]
+    )
+    limits.has_authenticator = True
+    for name, address in {"a": "10.0.0.1", "b": "10.0.1.1"}.items():
+        limits.opened(name, address)
+    assert (limits.reached("10.0.0.1"), limits.reached("10.0.1.1")) == (PER_ADDRESS, None)
+
+
 def test_without_an_authenticator_or_with_none_addresses_have_no_limit() -> None:
     guests, unlimited = counting(max_unauthenticated_per_address=1), counting(**{PER_ADDRESS: None})
     guests.has_authenticator = False

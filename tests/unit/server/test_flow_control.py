@@ -16,7 +16,7 @@ MOST = Load(4, 1000)
 class Socket:
     """A transport that notes what is done with it."""
 
-    buffered = 0
+    buffered = memory = 0
 
     def __init__(self) -> None:
         self.state = PeerState.PRESENT

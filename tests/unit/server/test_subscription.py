@@ -9,6 +9,7 @@ from mesa_ws.backend.outbox import Entry, Page
 from mesa_ws.concurrency.limited_log import LimitedLog
 from mesa_ws.messages.receipt import Position
 from mesa_ws.server.send_queue import PeerState, SendQueue
+from mesa_ws.server.slow_readers import SlowReaders
 from mesa_ws.server.subscription import Subscription
 
 
@@ -17,7 +18,7 @@ class Transport:
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
-        self.buffered = 0
+        self.buffered = self.memory = 0
 
     def is_cut(self) -> bool:
         return False
@@ -79,7 +80,8 @@ def host() -> Host:
 
 @pytest.fixture
 def subscription(transport: Transport, host: Host) -> Subscription:
-    send_queue = SendQueue(transport, transport.write, 1000, pytest.fail)
+    readers = SlowReaders(10_000, Host.log)
+    send_queue = SendQueue(transport, transport.write, 1000, pytest.fail, readers)
     return Subscription(host, send_queue, "1", is_wire2=False, probe=lambda: None)
 
 

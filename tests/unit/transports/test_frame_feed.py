@@ -12,7 +12,7 @@ from picows import WSAutoPingStrategy, WSFrame, WSListener, WSMsgType, WSTranspo
 from picows.picows import WSProtocol  # type: ignore[attr-defined]  # its stubs leave it out
 
 from mesa_ws.protocol.fragments import DataFrame, Fragments
-from mesa_ws.transports.frame_feed import FRAMES_AT_ONCE, PART, READ_AT_ONCE, FrameFeed
+from mesa_ws.transports.frame_feed import FRAMES_AT_ONCE, MAX_HEAD, PART, READ_AT_ONCE, FrameFeed
 from mesa_ws.transports.server_socket import accept
 
 MAX_FRAME = 200_000
@@ -273,6 +273,15 @@ async def test_a_head_request_is_passed_on_as_the_get_of_which_it_asks_the_field
         client.read(request[at : at + size])
     assert client.feed.is_head
     assert client.socket.written[0].startswith(b"HTTP/1.1 101 ")
+
+
+async def test_a_client_whose_head_does_not_end_is_cut_at_the_limit() -> None:
+    client = Client()
+    head = REQUEST[:-2] + b"X: " + b"x" * MAX_HEAD
+    client.read(head[: MAX_HEAD - 1])
+    assert client.socket.is_open
+    client.read(head[MAX_HEAD - 1 :])
+    assert not client.socket.is_open
 
 
 async def test_nothing_is_passed_on_after_the_connection_was_closed() -> None:

@@ -1,0 +1,504 @@
+"""Remove each limit in turn, and see whether a test notices: `python -m tests.security.mutants [LIMIT]...`.
+
+The limits are removed in copies of the project. The exit code is 1 if no test notices a removal, or if the
+code has another text now than the table below.
+"""
+
+import os
+import queue
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+ROOT = Path(__file__).parents[2]
+
+COPIED = ("src", "tests", "bench", "spec", "docs", "examples", "scripts", "pyproject.toml", "README.md")
+
+LIMIT = 600.0
+"""Seconds for the tests of one limit."""
+
+TEST = 30
+"""Seconds for one test, after which it has failed; some wait for what the limit would have ended."""
+
+
+class Group(NamedTuple):
+    """Limits in one file, and the tests of them.
+
+    Attributes:
+        file: below `src/mesa_ws`.
+        tests: below `tests`; one of them has to fail.
+        removals: name of each limit, which is that of its setting, its text in the code, and the replacement.
+    """
+
+    file: str
+    tests: tuple[str, ...]
+    removals: Mapping[str, tuple[str, str]]
+
+
+GROUPS = (
+    Group(
+        "transports/frame_feed.py",
+        ("unit/transports/test_frame_feed.py", "security/test_lessons.py"),
+        {
+            "frames in a turn": (
+                "while at < len(block) and frames < FRAMES_AT_ONCE:",
+                "while at < len(block):",
+            ),
+            "parts of large frames": ("if PART < length <= self._max_frame and", "if False and"),
+            "growth of the read buffer": ("fits if fits > len(head) else len(room))", "len(room))"),
+            "frames beyond the limit are not passed on": ("<= self._max_frame and second", "and second"),
+            "bytes of a head": ("if end < 0 and len(head) < MAX_HEAD:", "if end < 0:"),
+            "nothing is passed on while reading is paused": (
+                "        self._is_held = True\n",
+                "        self._is_held = False\n",
+            ),
+            "nothing is passed on after the end": (
+                "while (block or head) and not self._transport.is_closing():",
+                "while block or head:",
+            ),
+        },
+    ),
+    Group(
+        "server/connection.py",
+        ("security/test_waiting_frames.py", "system/server/test_limits.py"),
+        {
+            "a turn of the handlers": ("if self._events and self._loop.time() >= began + TURN:", "if False:"),
+            "bytes of waiting messages": ("self._waiting_size += event.size", "self._waiting_size += 0"),
+            "a bad frame ends what waits": (
+                "            self._drop_frames()\n            self.obey(event)",
+                "            self.obey(event)",
+            ),
+            "parts of a guest's message": ("            self.obey(self._guest.objection(size))\n", ""),
+            "a user's limits after the login": (
+                "            self._flow.most = self._host.most_waiting\n",
+                "",
+            ),
+        },
+    ),
+    Group(
+        "server/connection.py",
+        ("system/server/test_freed_connections.py",),
+        {
+            "a cycle of connection and flow control": (
+                "        self._flow = None  # it refers",
+                "        # it refers",
+            )
+        },
+    ),
+    Group(
+        "transports/frame_feed.py",
+        ("system/server/test_freed_connections.py",),
+        {"a cycle of feed and protocol": ("        del self.protocol  #", "        #")},
+    ),
+    Group(
+        "transports/listening.py",
+        ("system/server/test_freed_connections.py",),
+        {"a cycle of error and transport": ("            error.__traceback__ = None", "            pass")},
+    ),
+    Group(
+        "transports/server_socket.py",
+        ("system/server/test_freed_connections.py",),
+        {"a cycle of connection and transport": ("        del self._connection  #", "        #")},
+    ),
+    Group(
+        "transports/run.py",
+        ("system/server/test_lifecycle.py",),
+        {
+            "runs of the collector": ("        gc.set_threshold(threshold, *_GC_FACTORS)\n", ""),
+            "the collector leaves out what was there": ("        gc.freeze()\n", ""),
+        },
+    ),
+    Group(
+        "messages/frames.py",
+        ("unit/messages/test_frames.py", "security/test_waiting_frames.py"),
+        {
+            "syntax at the arrival": (
+                '            str(payload, "utf-8")  # msgspec',
+                "            pass  # msgspec",
+            ),
+            "waiting frames are bytes": (
+                "        return _RAW_DECODER.decode(payload)",
+                '        _DECODER.decode(str(payload, "utf-8"))\n        return _RAW_DECODER.decode(payload)',
+            ),
+        },
+    ),
+    Group(
+        "protocol/server.py",
+        ("unit/protocol/test_server.py", "unit/protocol/test_vectors.py"),
+        {
+            "authentication.timeout": ("        if now >= self._authentication_due:", "        if False:"),
+        },
+    ),
+    Group(
+        "protocol/timers.py",
+        ("unit/protocol/test_server.py", "unit/protocol/test_vectors.py"),
+        {
+            "heartbeat.max_attempts": ("if self._tries > self._settings.max_attempts:", "if False:"),
+            "keepalive.timeout": ("self._pinged_at + self._settings.timeout", "self._pinged_at + 1e9"),
+        },
+    ),
+    Group(
+        "server/flow_control.py",
+        ("unit/server/test_flow_control.py",),
+        {
+            "limits.max_queued": ("self.events >= times * most.events or ", ""),
+            "limits.max_queued_bytes": (" or self.size > times * most.size", ""),
+            "a client that owes an answer": (
+                "owes_answer and not waiting.is_too_much(self.most, PATIENCE)",
+                "owes_answer",
+            ),
+        },
+    ),
+    Group(
+        "server/pending_requests.py",
+        ("unit/server/test_pending_requests.py",),
+        {"limits.max_requests": ("if len(self) >= self._most:", "if False:")},
+    ),
+    Group(
+        "server/send_queue.py",
+        ("system/server/test_limits.py", "system/server/test_write_limit.py"),
+        {
+            "limits.max_buffered": (
+                "return self._transport.buffered + self._size > self._max_buffered + self._spared",
+                "return False",
+            ),
+        },
+    ),
+    Group(
+        "handlers/threads.py",
+        ("unit/handlers/test_threads.py",),
+        {"limits.handler_threads": (" and self._count < self._most:", ":")},
+    ),
+    Group(
+        "server/guests.py",
+        ("unit/server/test_guests.py", "security/test_waiting_frames.py"),
+        {
+            "limits.guest_max_message": ("if size <= self.guests.max_message or", "if True or"),
+            "limits.guest_max_queued": (
+                "min(limits.guest_max_queued, limits.max_queued)",
+                "limits.max_queued",
+            ),
+            "limits.guest_max_queued_bytes": (
+                "min(limits.guest_max_queued_bytes, limits.most_queued_bytes)",
+                "limits.most_queued_bytes",
+            ),
+            "limits.guest_max_requests": ("if self.requests >= self.guests.max_requests and", "if False and"),
+            "limits.guests_max_waiting": ("while self.waiting > self._max_waiting:", "while False:"),
+            "what a paused transport holds of a guest": (" + (READ_AHEAD if is_paused else 0)", ""),
+            "the message of a guest that arrives": (
+                "queued + self.partial + self.in_turn",
+                "queued + self.in_turn",
+            ),
+            "the message of a guest that is handled": ("+ self.partial + self.in_turn", "+ self.partial"),
+        },
+    ),
+    Group(
+        "server/connection_limits.py",
+        ("unit/server/test_connection_limits.py", "security/test_connection_limits.py"),
+        {
+            "limits.max_connections": ("limits.max_connections is not None and", "False and"),
+            "limits.max_unauthenticated_per_address": ("self._by_network[network] >= most:", "False:"),
+            "handshakes of an address": ("most is not None and self._handshakes[network] >= most:", "False:"),
+            "limits.max_connections_per_id": (
+                "return most is None or others < most or self._limits.when_id_is_full",
+                "return True or self._limits.when_id_is_full",
+            ),
+            "limits.when_id_is_full": ("else connections[:-most]", "else []"),
+            "networks of 64 bits": ("PREFIX_OF_IPV6 = 64", "PREFIX_OF_IPV6 = 128"),
+            "refused connections are counted": ("        self.refused[limit] += 1\n", ""),
+        },
+    ),
+    Group(
+        "server/authentication.py",
+        ("security/test_connection_limits.py",),
+        {
+            "a login asks whether its id has room": (
+                "return self._limits.has_room_for_id(",
+                "return True or (",
+            )
+        },
+    ),
+    Group(
+        "transports/server_socket.py",
+        ("security/test_connection_limits.py",),
+        {
+            "a handshake asks whether its address has room": (
+                "if not limits.begin_handshake(address):",
+                "if limits.begin_handshake(address) is None:",
+            ),
+            "an upgrade asks for the limits": (
+                "        if limit is None:\n            return accept",
+                "        if True:\n            return accept",
+            ),
+        },
+    ),
+    Group(
+        "transports/listening.py",
+        ("security/test_connection_limits.py",),
+        {"limits.max_handshakes": ("if len(self._arriving) >= self._most:", "if False:")},
+    ),
+    Group(
+        "transports/server_socket.py",
+        ("system/server/test_tls_strangers.py", "system/server/test_wire.py"),
+        {
+            "time of an HTTP handshake": ("asyncio.timeout_at(deadline)", "asyncio.timeout_at(None)"),
+            "time of a TLS handshake": (
+                '"ssl_handshake_timeout": HANDSHAKE_TIMEOUT',
+                '"ssl_handshake_timeout": 3600.0',
+            ),
+            "one deadline for both": ("asyncio.timeout_at(deadline)", "asyncio.timeout(HANDSHAKE_TIMEOUT)"),
+        },
+    ),
+    Group(
+        "transports/server_socket.py",
+        ("security/test_log_floods.py",),
+        {
+            "nothing is written to a client that has gone": (
+                "        if not self.is_cut():\n            self._send(",
+                "        if True:\n            self._send(",
+            ),
+        },
+    ),
+    Group(
+        "transports/server_socket.py",
+        ("system/server/test_limits.py",),
+        {
+            "limits.max_message": ("Fragments(self._limits.max_message,", "Fragments(2**40,"),
+            "bytes of one frame": ("max_frame_size=self._limits.max_message", "max_frame_size=2**40"),
+            "limits.max_fragments": ("self._limits.max_fragments)", "2**40)"),
+        },
+    ),
+    Group(
+        "protocol/fragments.py",
+        ("unit/protocol/test_fragments.py",),
+        {
+            "bytes of all fragments": (
+                "if len(parts) + len(frame.payload) > self._max_message:",
+                "if False:",
+            ),
+            "number of fragments": ("if self._small >= self._max_fragments:", "if False:"),
+        },
+    ),
+    Group(
+        "concurrency/limited_log.py",
+        ("unit/concurrency/test_limited_log.py", "security/test_log_floods.py"),
+        {
+            "lines of one kind in a minute": ("        if counted is not None:\n", "        if False:\n"),
+            "the others are counted": ("            counted.more += 1\n", ""),
+        },
+    ),
+    Group(
+        "http_server/service.py",
+        ("security/test_http_limits.py",),
+        {
+            "api.max_connections": ("if len(connections) >= self._limits.connections:", "if False:"),
+            "api.head_timeout": ("or (state is h11.IDLE and not is_idle)", ""),
+            "api.body_timeout": ("if state is h11.SEND_BODY or", "if"),
+            "an answer that is not read": (
+                "self._limits.body, self.transport.abort)",
+                "1e9, self.transport.abort)",
+            ),
+            "answers to connections beyond the limit": ("if self._refusing >= REFUSALS:", "if False:"),
+            "time of such an answer": (
+                "async with asyncio.timeout(REFUSAL):",
+                "async with asyncio.timeout(None):",
+            ),
+        },
+    ),
+    Group(
+        "http_server/routes.py",
+        ("security/test_http_limits.py", "unit/http_server/test_routes.py"),
+        {
+            "api.max_body": ("if size > self._max_body:", "if False:"),
+            "api.max_bodies": ("if self._held > self._max_bodies:", "if False:"),
+            "bodies count until the answer": ("self._held -= size", "self._held -= 0"),
+        },
+    ),
+    Group(
+        "http_server/routes.py",
+        ("system/http", "unit/http_server"),
+        {"rights of keys": ("if not key.allows(right):", "if False:")},
+    ),
+    Group(
+        "http_server/slices.py",
+        ("unit/http_server/test_slices.py",),
+        {
+            "slices of a dispatch": (
+                "if sum(len(envelope.recipients.ids) for envelope in envelopes) <= SLICE:",
+                "if True:",
+            ),
+            "slices of the check": (
+                "isinstance(recipients, list) and len(recipients) > SLICE and",
+                "False and",
+            ),
+            "others have their turn between slices": (
+                "        if some:\n            await asyncio.sleep(0)",
+                "        if False:\n            await asyncio.sleep(0)",
+            ),
+        },
+    ),
+    Group(
+        "backend/memory/outbox.py",
+        ("contract/test_outbox_limits.py",),
+        {
+            "sync.max_messages": ("len(self._messages) > retention.max_messages or", "False or"),
+            "sync.max_bytes": ("self._size > retention.max_bytes and", "False and"),
+        },
+    ),
+    Group(
+        "backend/redis/scripts/outbox.lua",
+        ("contract/test_outbox_limits.py",),
+        {
+            "sync.max_messages in Redis": ("math.max(0, box.len - max_messages)", "0"),
+            "sync.max_bytes in Redis": ("box.t - box.head.before <= max_bytes) or", "true) or"),
+        },
+    ),
+    Group(
+        "backend/memory/inbox.py",
+        ("contract/test_inbox.py",),
+        {
+            "portals.backlog_max": ("return length >= capacity.events or", "return"),
+            "portals.backlog_bytes": ("and self.size >= capacity.bytes)", "and False)"),
+            "events of one connection": (
+                "if self.weights[connection_id] >= MAX_CONNECTION_WEIGHT:",
+                "if False:",
+            ),
+        },
+    ),
+    Group(
+        "backend/redis/scripts/append.lua",
+        ("contract/test_inbox.py",),
+        {
+            "portals.backlog_max in Redis": ("return length >= event.max_events or", "return"),
+            "portals.backlog_bytes in Redis": ("and size_of(queue) >= event.max_bytes)", "and false)"),
+        },
+    ),
+)
+
+
+class Outcome(NamedTuple):
+    """What came of a removal.
+
+    Attributes:
+        limit: what was removed.
+        noticed: the test that failed, or how the tests ended; empty if nothing failed.
+        seconds: that the tests took.
+    """
+
+    limit: str
+    noticed: str
+    seconds: float
+
+
+def stale() -> list[str]:
+    """Return the limits whose text does not stand exactly once in the code."""
+    found = []
+    for group in GROUPS:
+        text = (ROOT / "src/mesa_ws" / group.file).read_text(encoding="utf-8")
+        found += [
+            f"{group.file}: {limit}" for limit, (old, _) in group.removals.items() if text.count(old) != 1
+        ]
+    return found
+
+
+class Copies:
+    """Copies of the project, one for each job.
+
+    Args:
+        folder: folder of the copies.
+        jobs: number of them.
+    """
+
+    def __init__(self, folder: Path, jobs: int) -> None:
+        self._free: queue.Queue[Path] = queue.Queue()
+        for number in range(jobs):
+            copy = folder / str(number) / "mesa"
+            copy.mkdir(parents=True)
+            for name in COPIED:
+                source = ROOT / name
+                (shutil.copytree if source.is_dir() else shutil.copy2)(source, copy / name)
+            self._free.put(copy)
+
+    def try_out(self, group: Group, limit: str) -> Outcome:
+        """Remove a limit, and run its tests."""
+        copy = self._free.get()
+        file = copy / "src/mesa_ws" / group.file
+        whole, began = file.read_text(encoding="utf-8"), time.monotonic()
+        file.write_text(whole.replace(*group.removals[limit]), encoding="utf-8")
+        try:
+            return Outcome(limit, test(copy, group.tests), time.monotonic() - began)
+        finally:
+            file.write_text(whole, encoding="utf-8")
+            self._free.put(copy)
+
+    def check(self, tests: Sequence[str]) -> str:
+        """Run tests with every limit in place; return what failed."""
+        copy = self._free.get()
+        try:
+            return test(copy, tests)
+        finally:
+            self._free.put(copy)
+
+
+def test(copy: Path, tests: Sequence[str]) -> str:
+    """Run tests in a copy until one fails; return its name, or how they ended; empty if all passed."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", f"--timeout={TEST}"]
+    environment = os.environ | {"PYTHONPATH": str(copy / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        done = subprocess.run(
+            [*command, *(f"tests/{name}" for name in tests)],
+            cwd=copy,
+            env=environment,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=LIMIT,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return "the tests did not end"
+    if done.returncode == 0:
+        return ""
+    failed = re.search(r"^(?:FAILED|ERROR) tests/(\S+)", done.stdout, re.MULTILINE)
+    return failed[1] if failed else f"exit code {done.returncode}: {(done.stdout + done.stderr)[-300:]}"
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("limits", nargs=-1, metavar="[LIMIT]...")
+@click.option("--jobs", default=2, help="Limits that are tried at a time.")
+def main(limits: tuple[str, ...], jobs: int) -> None:
+    """Remove each limit in turn, or those whose names contain a LIMIT, and see whether a test notices."""
+    if found := stale():
+        sys.exit("the code has another text now:\n" + "\n".join(found))
+    chosen = [
+        (group, limit)
+        for group in GROUPS
+        for limit in group.removals
+        if not limits or any(part in limit for part in limits)
+    ]
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
+        copies = Copies(Path(folder), jobs)
+        tests = sorted({test for group, _ in chosen for test in group.tests})
+        if failed := copies.check(tests):
+            sys.exit(f"a test fails with every limit in place: {failed}")
+        outcomes = []
+        for outcome in pool.map(lambda each: copies.try_out(*each), chosen):
+            outcomes.append(outcome)
+            noticed = f"noticed by {outcome.noticed}" if outcome.noticed else "NOT NOTICED"
+            click.echo(f"{outcome.limit:46} {outcome.seconds:4.0f} s  {noticed}")
+    missed = [outcome.limit for outcome in outcomes if not outcome.noticed]
+    click.echo(f"{len(outcomes) - len(missed)} of {len(outcomes)} removed limits were noticed")
+    sys.exit(1 if missed else 0)
+
+
+if __name__ == "__main__":
+    main()
