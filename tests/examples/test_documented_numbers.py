@@ -53,7 +53,7 @@ from mesa_ws.portal.worker import GRACE as PORTAL_GRACE
 from mesa_ws.protocol.client import MAX_MESSAGES
 from mesa_ws.protocol.cursor import WINDOW_MESSAGES
 from mesa_ws.server.connection import TURN
-from mesa_ws.server.connection_limits import PREFIX_OF_IPV6
+from mesa_ws.server.connection_limits import MAX_KNOWN, PREFIX_OF_IPV6
 from mesa_ws.server.flow_control import PATIENCE as MORE
 from mesa_ws.server.node import GRACE
 from mesa_ws.server.send_queue import MAX_HELD_BYTES, MAX_HELD_FRAMES
@@ -179,6 +179,7 @@ PROMISES = [
     ("explanation/threat-model.md", f"and {TURN * 1000:g} ms for its handlers"),
     ("explanation/threat-model.md", f"{MAX_CONNECTION_WEIGHT} of one connection"),
     ("explanation/threat-model.md", f"{RESERVE} of which are kept"),
+    ("reference/configuration.md", f"the last {MAX_KNOWN:_} of them".replace("_", " ")),
     ("explanation/threat-model.md", f"{PREFIX_OF_IPV6} bits of an address count as one"),
     ("explanation/threat-model.md", f"about {HIGH_WATER // MIB} MiB waits on a server"),
     ("explanation/threat-model.md", f"slices of {SLICE} ids"),

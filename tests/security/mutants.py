@@ -206,13 +206,20 @@ GROUPS = (
         ("unit/server/test_connection_limits.py", "security/test_connection_limits.py"),
         {
             "limits.max_connections": ("limits.max_connections is not None and", "False and"),
-            "limits.max_unauthenticated_per_address": ("self._by_network[network] >= most:", "False:"),
+            "limits.max_unauthenticated_per_address": ("if self._by_network[network] >= most", "if False"),
             "handshakes of an address": ("most is not None and self._handshakes[network] >= most:", "False:"),
             "limits.max_connections_per_id": (
                 "return most is None or others < most or self._limits.when_id_is_full",
                 "return True or self._limits.when_id_is_full",
             ),
             "limits.when_id_is_full": ("else connections[:-most]", "else []"),
+            "a share for addresses that have logged in": (
+                "return most - most // SHARE if is_stranger else most",
+                "return most",
+            ),
+            "a share of handshakes": ("if self.handshakes >= self._room(", "if 0 >= self._room("),
+            "addresses that are remembered": ("if len(self._known) > MAX_KNOWN:", "if False:"),
+            "a proxy that names no client": ("if not is_proxy and any(", "if any("),
             "networks of 64 bits": ("PREFIX_OF_IPV6 = 64", "PREFIX_OF_IPV6 = 128"),
             "refused connections are counted": ("        self.refused[limit] += 1\n", ""),
         },
@@ -224,7 +231,27 @@ GROUPS = (
             "a login asks whether its id has room": (
                 "return self._limits.has_room_for_id(",
                 "return True or (",
-            )
+            ),
+            "the oldest goes": ("                oldest.obey(Close(", "                str(Close("),
+        },
+    ),
+    Group(
+        "transports/proxies.py",
+        ("unit/transports/test_proxies.py",),
+        {
+            "trusted_proxies": ("if not self.trusts(peer[0]):", "if False:"),
+            "the rightmost address": ("in reversed(hops):", "in hops:"),
+            "proxies of a request": ("return client if len(hops) <= MAX_PROXIES else None", "return client"),
+            "parts of Forwarded that are malformed": (" and None not in parts", ""),
+        },
+    ),
+    Group(
+        "transports/server_socket.py",
+        ("system/server/test_request_bytes.py",),
+        {
+            "the version of the WebSocket protocol": ("!= [WEBSOCKET_VERSION]", "== []"),
+            "one host": ("(len(host), len(key)) == (1, 1)", "len(key) == 1"),
+            "one key": ("(len(host), len(key)) == (1, 1)", "len(host) == 1"),
         },
     ),
     Group(
@@ -232,8 +259,8 @@ GROUPS = (
         ("security/test_connection_limits.py",),
         {
             "a handshake asks whether its address has room": (
-                "if not limits.begin_handshake(address):",
-                "if limits.begin_handshake(address) is None:",
+                "if limit is not None:\n            limits.refuse(limit, address)\n",
+                "if False:\n",
             ),
             "an upgrade asks for the limits": (
                 "        if limit is None:\n            return accept",
