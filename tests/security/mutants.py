@@ -53,6 +53,10 @@ GROUPS = (
                 "while at < len(block) and frames < FRAMES_AT_ONCE:",
                 "while at < len(block):",
             ),
+            "short frames in a turn": (
+                "while frames < FRAMES_AT_ONCE and at + _SHORTEST <= size:",
+                "while at + _SHORTEST <= size:",
+            ),
             "parts of large frames": ("if PART < length <= self._max_frame and", "if False and"),
             "growth of the read buffer": ("fits if fits > len(head) else len(room))", "len(room))"),
             "frames beyond the limit are not passed on": ("<= self._max_frame and second", "and second"),
@@ -165,11 +169,70 @@ GROUPS = (
     ),
     Group(
         "server/send_queue.py",
-        ("system/server/test_limits.py", "system/server/test_write_limit.py"),
+        (
+            "system/server/test_limits.py",
+            "system/server/test_write_limit.py",
+            "security/test_slow_readers.py",
+        ),
         {
-            "limits.max_buffered": (
-                "return self._transport.buffered + self._size > self._max_buffered + self._spared",
-                "return False",
+            "limits.max_buffered": ("if size <= self._max_buffered + self._spared:", "if True:"),
+            "what waits is counted for the node": (
+                "            self._readers.count(self, size)",
+                "            pass",
+            ),
+        },
+    ),
+    Group(
+        "server/slow_readers.py",
+        ("unit/server/test_slow_readers.py", "security/test_slow_readers.py"),
+        {
+            "limits.max_node_buffer": ("if self._open.sum > self._mark:", "if False:"),
+            "memory of clients that are closing": (
+                "if self._open.sum + self._closing.sum > self._most:",
+                "if False:",
+            ),
+            "closed slow clients are counted": ('        self.closed["max_node_buffer"] += 1\n', ""),
+        },
+    ),
+    Group(
+        "server/failed_logins.py",
+        ("unit/server/test_failed_logins.py", "security/test_failed_logins.py"),
+        {
+            "limits.max_failed_logins_per_address": (
+                "if found.failures and found.failures + found.under_way > self._most - 1:",
+                "if False:",
+            ),
+            "wait of a login": ("            if wait > LONGEST_WAIT:\n                return None\n", ""),
+            "addresses that are remembered as failing": (
+                "if not oldest.is_clean and len(self._addresses) <= MOST_ADDRESSES:",
+                "if not oldest.is_clean:",
+            ),
+            "addresses that are remembered as successful": (
+                "if len(self._succeeded) > MOST_ADDRESSES:",
+                "if False:",
+            ),
+        },
+    ),
+    Group(
+        "server/authentication.py",
+        ("security/test_failed_logins.py",),
+        {
+            "a login asks whether its address failed": ("        if wait is None:\n", "        if False:\n"),
+            "a failed login is counted": ("self._failed_logins.end(address, has_failed)", "pass"),
+        },
+    ),
+    Group(
+        "transports/proxies.py",
+        ("unit/transports/test_proxies.py",),
+        {
+            "only trusted proxies name addresses": (
+                "        if not self.trusts(peer[0]):\n",
+                "        if False:\n",
+            ),
+            "proxies that a request passes": ('.rsplit(",", MAX_PROXIES)', '.rsplit(",")'),
+            "addresses that a client adds": (
+                "if client is None or not self.trusts(client[0]):",
+                "if client is None:",
             ),
         },
     ),
