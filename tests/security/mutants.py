@@ -75,7 +75,7 @@ GROUPS = (
         "server/connection.py",
         ("security/test_waiting_frames.py", "system/server/test_limits.py"),
         {
-            "a turn of the handlers": ("if self._events and self._loop.time() >= began + TURN:", "if False:"),
+            "a turn of the handlers": ("if self._events and turn.is_over():", "if False:"),
             "bytes of waiting messages": ("self._waiting_size += event.size", "self._waiting_size += 0"),
             "a bad frame ends what waits": (
                 "            self._drop_frames()\n            self.obey(event)",

@@ -8,13 +8,14 @@ client goes straight to its transport, which never waits, or waits in its send q
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Container, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from ..close import CloseCode, check_close
 from ..concurrency.tasks import Spawn, survive
+from ..concurrency.turns import Turn
 from ..errors import ConnectionClosed, InvalidInput, NotAuthenticated
 from ..messages.frames import RawFrame, encode_message
 from ..messages.message import Message
@@ -48,9 +49,6 @@ from .registrations import Handlers
 from .send_queue import SendQueue, Transport
 from .slow_readers import SlowReaders
 from .subscription import Subscription
-
-TURN = 0.002
-"""Seconds for which the events of one client are handled before others have their turn."""
 
 
 class Request:
@@ -114,6 +112,7 @@ class ConnectionHost:
         most_waiting: events and bytes of one client that may wait for its handlers.
         guests: the clients that have not logged in.
         slow_readers: the clients for which something waits.
+        turn: the time for the handlers of all connections in a turn of the event loop.
     """
 
     settings: ServerSettings
@@ -128,6 +127,7 @@ class ConnectionHost:
     most_waiting: Load
     guests: Guests
     slow_readers: SlowReaders
+    turn: Turn = field(default_factory=Turn)
 
 
 class Connection:
@@ -508,7 +508,7 @@ class Connection:
 
         Others have their turn in between: handlers that do not wait would run until the queue is empty.
         """
-        began = self._loop.time()
+        turn = self._host.turn
         try:
             while self._events:
                 await self._run_or_close(self._handle(self._events.popleft()))
@@ -516,9 +516,8 @@ class Connection:
                     self._guest.in_turn = 0
                 if self._guest is not None or (self._flow is not None and self._flow.is_full):
                     self._regulate()
-                if self._events and self._loop.time() >= began + TURN:
+                if self._events and turn.is_over():
                     await self._run_or_close(asyncio.sleep(0))
-                    began = self._loop.time()
         finally:
             self._events = None
             self._worker = None
