@@ -108,6 +108,7 @@ class ConnectionHost:
         in_loop: calls a function in the event loop, from any thread.
         authenticate: `Authenticator.authenticate`.
         rename: `Authenticator.rename`.
+        settle: `Fanout.settle`.
         remove: `Fanout.remove`.
         most_waiting: events and bytes of one client that may wait for its handlers.
         guests: the clients that have not logged in.
@@ -123,6 +124,7 @@ class ConnectionHost:
     in_loop: Callable[..., None]
     authenticate: Callable[["Connection", Authenticate], Awaitable[None]]
     rename: Callable[["Connection", User], bool]
+    settle: Callable[["Connection"], None]
     remove: Callable[["Connection"], None]
     most_waiting: Load
     guests: Guests
@@ -143,6 +145,7 @@ class Connection:
         send_queue: sends encoded frames; for the node's own use, in the event loop only.
         subscription: to the outbox of the user's id, None before authentication; set by `Fanout.subscribe`;
             likewise.
+        large_delivery: number of its last delivery to very many; set by `LargeDeliveries`; likewise.
         is_logging_in: whether the client waits for the answer to its login; set by `Authenticator`; likewise.
     """
 
@@ -163,6 +166,7 @@ class Connection:
         "_worker",
         "connection_id",
         "is_logging_in",
+        "large_delivery",
         "protocol",
         "request",
         "send_queue",
@@ -193,6 +197,7 @@ class Connection:
         self.request = request
         self.user: User | None = None
         self.subscription: Subscription | None = None
+        self.large_delivery = 0
         self.is_logging_in = False
         put = self._history.recording(transport.write) if self._history else transport.write
         most = host.settings.limits.max_buffered
@@ -247,7 +252,7 @@ class Connection:
         body = encode_message(going, self._host.reserved)
         if self._ended is not None:
             raise ConnectionClosed(*self._ended)
-        self._host.in_loop(self._write, body)
+        self._host.in_loop(self.write, body)
         if handlers.sent:
             self._host.in_loop(self._report, going)
 
@@ -362,14 +367,17 @@ class Connection:
 
     def send_away(self, after: float) -> None:
         """Close because the server stops; ask clients of wire 2 to reconnect in `after` seconds."""
+        self._host.settle(self)
         if self.protocol.is_wire2:
             self.send_queue.control(reconnect(after))
         self.disconnect(CloseCode.GOING_AWAY)
 
-    # In the event loop.
-
-    def _write(self, payload: bytes) -> None:
+    def write(self, payload: bytes) -> None:
+        """Send an encoded message, after those to very many that have begun before."""
+        self._host.settle(self)
         self.send_queue.write(payload)
+
+    # In the event loop.
 
     def _report(self, message: Message) -> None:
         if self._ended is None:  # it may have ended since a thread sent the message
@@ -409,6 +417,7 @@ class Connection:
         if self._ended is not None:
             return
         if code != CloseCode.SLOW_READER:
+            self._host.settle(self)
             self.send_queue.flush()
         if self._ended is None:  # flushing may have ended a client that reads too slowly
             self._transport.close(code, reason)
