@@ -27,16 +27,16 @@ UNCOUNTED = ("__init__", "__main__", "version")
 """Modules of few lines by nature."""
 
 ROADS: Mapping[str, tuple[int, int]] = {
-    "dispatch": (15, 12),
+    "dispatch": (16, 12),
     "message": (20, 60),
-    "login": (27, 78),
-    "resume": (30, 102),
+    "login": (28, 78),
+    "resume": (31, 104),
 }
 """Modules of a road at most, and returns to one that was left before; scripts are not counted.
 
 The road of a cut is the first half of that of a resume. What bounds strangers is on each: the feed of
 frames, counts of connections, the allowance before the login, failed
-logins, the look whether the client has gone.
+logins, the look whether the client has gone, messages to very many clients.
 """
 
 
@@ -76,7 +76,7 @@ def measure(source: Path) -> Iterator[Figure]:
     circular = tuple(circle(modules, with_annotations=True))
     words = tuple(_avoided(source))
 
-    yield Figure("modules", len(modules), 201)
+    yield Figure("modules", len(modules), 202)
     yield Figure("modules at the root", len(list(source.glob("*.py"))), 8)
     yield Figure(f"modules under {SMALL} lines", len(small), 12, found=small)
     yield Figure("median lines of a module", statistics.median(sizes), 120, is_at_least=True)

@@ -143,8 +143,7 @@ class Connection:
         user: the client's user, or None before authentication.
         protocol: the protocol's state; for the node's own use, in the event loop only.
         send_queue: sends encoded frames; for the node's own use, in the event loop only.
-        subscription: to the outbox of the user's id, None before authentication; set by `Fanout.subscribe`;
-            likewise.
+        subscription: to the outbox of the user's id, None before authentication; set by `Fanout`; likewise.
         large_delivery: number of its last delivery to very many; set by `LargeDeliveries`; likewise.
         is_logging_in: whether the client waits for the answer to its login; set by `Authenticator`; likewise.
     """

@@ -25,7 +25,7 @@ from ..settings import ServerSettings
 from . import cluster_requests
 from .acknowledgements import Acknowledgements
 from .connection import Connection
-from .large_deliveries import TURN, LargeDeliveries, Write
+from .large_deliveries import DONE, TURN, LargeDeliveries, Write
 from .notifications import Notifications
 from .portal_forwarding import Forwarder
 from .recovery import BroadcastReader, Recovery
@@ -193,7 +193,7 @@ class Fanout:
         self._large.deliver(write, found, lambda: self._wrote(envelope, found))
 
     def _disconnect(self, connection: Connection) -> None:
-        self._large.leave(connection)  # what comes after the disconnection is not for it
+        connection.large_delivery = DONE  # what comes after the disconnection is not for it
         connection.disconnect(CloseCode.NORMAL)
 
     def _announce(self, position: Position, entry: Entry) -> None:
@@ -256,7 +256,7 @@ class Fanout:
         """End a connection that could not be written to: the others go on, and its client resumes."""
         text = "a message could not be written to %r; its client may reconnect"
         self.log.error(text, connection, exc_info=error, kind=type(error))
-        self._large.leave(connection)
+        connection.large_delivery = DONE
         try:
             connection.obey(Close(CloseCode.TRY_AGAIN_LATER, f"a message could not be written: {error}"))
         except Exception as failure:
@@ -309,7 +309,7 @@ class Fanout:
 
     def remove(self, connection: Connection) -> None:
         """Remove a connection that has ended, after passing on what its client acknowledged."""
-        self._large.leave(connection)
+        connection.large_delivery = DONE
         id = self.connections.pop(connection, None)
         if id is not None:  # while `by_id` has the connection, and before the backend forgets the id
             self._acknowledgements.flush([id])

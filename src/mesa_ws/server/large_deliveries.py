@@ -28,7 +28,7 @@ MOST = 64
 """Deliveries that wait; beyond, the oldest is finished at once, so that the bus is read no faster."""
 
 DONE = 2**62
-"""Number of a connection that gets no large delivery any more."""
+"""Number of a connection that gets no large delivery any more, not even one that waits."""
 
 Write = Callable[[Connection], None]
 """Writes one message to a connection."""
@@ -76,10 +76,6 @@ class LargeDeliveries:
     def join(self, connection: Connection) -> None:
         """Give a new connection only what begins from now on."""
         connection.large_delivery = self._number
-
-    def leave(self, connection: Connection) -> None:
-        """Give a connection nothing more, not even what waits for it."""
-        connection.large_delivery = DONE
 
     def deliver(
         self, write: Write, among: Collection[Connection] | None, finished: Callable[[], None]

@@ -30,7 +30,7 @@ class Transport:
 
     def __init__(self) -> None:
         self.written: list[str] = []
-        self.buffered = 0
+        self.buffered = self.memory = 0
 
     def is_cut(self) -> bool:
         return False
