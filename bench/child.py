@@ -89,12 +89,16 @@ class Child:
         [kibibytes] = re.findall(r"^Rss:\s+(\d+) kB", rollup, re.MULTILINE)
         return int(kibibytes) * 1024
 
+    def terminate(self) -> None:
+        """Ask the process to end, by SIGTERM."""
+        self._process.terminate()
+
     def stop(self) -> None:
         """End the process, and wait until it has ended."""
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 pipe.close()
-        self._process.terminate()
+        self.terminate()
         try:
             self._process.wait(5)
         except subprocess.TimeoutExpired:

@@ -17,6 +17,7 @@ class Options:
         rate: messages a second in the latency part of `redis`.
         seconds: length of each round of the latency part.
         idle: clients whose memory is measured.
+        crowd: clients of `turns`.
         waiting: absent ids that messages are stored for.
     """
 
@@ -28,6 +29,7 @@ class Options:
     rate: int = 1_000
     seconds: float = 4.0
     idle: int = 2_000
+    crowd: int = 19_000
     waiting: int = 20_000
     with_npm: bool = True
     results: Path = Path(__file__).parent / "results"
@@ -42,5 +44,6 @@ QUICK = Options(
     singles=1_000,
     seconds=1.0,
     idle=500,
+    crowd=2_000,
     waiting=2_000,
 )

@@ -8,6 +8,7 @@ from typing import Any
 from ..errors import Failed
 from .acknowledging_clients import AcknowledgingClients
 from .clients import Clients
+from .connecting import AT_ONCE
 from .pacer import Pacer
 
 Answer = dict[str, Any]
@@ -20,14 +21,24 @@ class Load:
         self._clients = Clients()
         self._acknowledging = AcknowledgingClients()
 
-    def connect(self, port: int, connections: int) -> Answer:
-        """Connect clients that do not acknowledge."""
-        self._clients.connect(port, connections)
+    def connect(self, port: int, connections: int, at_once: int = AT_ONCE) -> Answer:
+        """Connect clients that do not acknowledge, some of them at a time."""
+        self._clients.connect(port, connections, at_once)
         return {}
 
     def read(self, count: int) -> Answer:
         """Read `count` bytes."""
         self._clients.read(count)
+        return {}
+
+    def drain(self, seconds: float) -> Answer:
+        """Read for some time."""
+        self._clients.drain(seconds)
+        return {}
+
+    def leave(self) -> Answer:
+        """Wait until the server has closed all clients."""
+        self._clients.leave()
         return {}
 
     def send(self, messages: int) -> Answer:

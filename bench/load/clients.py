@@ -6,12 +6,14 @@ import time
 
 from .. import wire
 from ..errors import Failed
-from .connecting import connect_all
+from .connecting import AT_ONCE, connect_all
 
 REST = 0.001
 """Seconds between two polls of the sockets, so that one read gets several messages."""
 
 _PATIENCE = 50.0
+
+_CLOSE = wire.frame(b"\x03\xe9", opcode=8)
 
 
 class Clients:
@@ -25,10 +27,10 @@ class Clients:
         self._total = 0
         self._buffer = bytearray(1 << 16)
 
-    def connect(self, port: int, count: int) -> None:
+    def connect(self, port: int, count: int, at_once: int = AT_ONCE) -> None:
         """Connect `count` more clients; their ids continue the numbers of the present ones."""
         first = len(self._clients)
-        for handshake in connect_all(self.epoll, port, range(first, first + count)):
+        for handshake in connect_all(self.epoll, port, range(first, first + count), at_once=at_once):
             fd = handshake.socket.fileno()
             self._clients[fd] = handshake.socket
             self._numbers[fd] = handshake.number
@@ -45,6 +47,25 @@ class Clients:
             time.sleep(REST)
         if self._total > count:
             raise Failed(f"expected {count} bytes, got {self._total}")
+
+    def drain(self, seconds: float) -> None:
+        """Read for some time, whatever comes."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            for fd, _ in self.epoll.poll(left):
+                self._read(fd)
+
+    def leave(self) -> None:
+        """Answer the close frames of the server, until it has closed all connections."""
+        deadline = time.monotonic() + _PATIENCE
+        while self._clients:
+            if time.monotonic() > deadline:
+                raise Failed(f"{len(self._clients)} clients are not closed after {_PATIENCE:g} s")
+            for fd, _ in self.epoll.poll(1.0):
+                if self._clients[fd].recv_into(self._buffer):
+                    self._clients[fd].send(_CLOSE)
+                else:
+                    self._clients.pop(fd).close()
 
     def send(self, messages: int) -> None:
         """Send messages, each client in turn, as fast as the server reads."""

@@ -19,6 +19,7 @@ def connect_all(
     numbers: Iterable[int],
     *,
     is_wire2: bool = False,
+    at_once: int = AT_ONCE,
     read: Callable[[int], None] | None = None,
 ) -> Iterator[Handshake]:
     """Connect clients, and yield each that is ready; its socket is registered with `epoll`.
@@ -28,6 +29,7 @@ def connect_all(
         port: where the server listens.
         numbers: the clients' ids.
         is_wire2: whether they speak wire 2.
+        at_once: clients that connect at the same time.
         read: called with the file descriptor of a connected client that can be read.
 
     Raises:
@@ -43,7 +45,7 @@ def connect_all(
             handshakes[handshake.socket.fileno()] = handshake
             epoll.register(handshake.socket, select.EPOLLOUT)
 
-    start(AT_ONCE)
+    start(at_once)
     while handshakes:
         if time.monotonic() > deadline:
             raise Failed(f"{len(handshakes)} clients are not acknowledged after {_PATIENCE:g} s")

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import json
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import uvloop
@@ -14,14 +14,20 @@ Obey = Callable[..., Awaitable[None]]
 
 async def obey_orders(port: int, orders: Mapping[str, Obey]) -> None:
     """Print the port, then obey orders until standard input ends."""
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader()
-    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     answer({"port": port})
+    async for order, details in read_orders():
+        await {**orders, "collect": _collect}[order](**details)
+        answer({})
+
+
+async def read_orders() -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    """Read orders, each with its details, until standard input ends."""
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     async for line in reader:
         details = json.loads(line)
-        await {**orders, "collect": _collect}[details.pop("order")](**details)
-        answer({})
+        yield details.pop("order"), details
 
 
 def run(main: Callable[[], Awaitable[None]]) -> None:

@@ -193,7 +193,8 @@ class Limits(Settings, frozen=True, kw_only=True):
     """Limits of what one connection may cost, and of how many there may be.
 
     A connection over a limit of their number is refused before it is one, with 503 and `Retry-After`, counted
-    and logged once a minute.
+    and logged once a minute. Of connections and handshakes in all, a tenth is kept for addresses that have
+    logged in lately, where the server has an authenticator.
 
     Attributes:
         max_message: bytes of one message from a client.

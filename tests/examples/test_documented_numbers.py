@@ -40,6 +40,7 @@ from mesa_ws.backend.redis_wire.timing import BEATS, Timing
 from mesa_ws.backend.urls import DEFAULT_LEASE
 from mesa_ws.cli.config import Api
 from mesa_ws.client.event_queue import PATIENCE as MORE_OF_CLIENT
+from mesa_ws.concurrency.turns import TURN
 from mesa_ws.http_server.server import GRACE as API_GRACE
 from mesa_ws.http_server.server import KEEP_ALIVE as SERVER_KEEP_ALIVE
 from mesa_ws.http_server.slices import SLICE
@@ -52,8 +53,7 @@ from mesa_ws.portal.mesa1 import MAX_WAITING as HEARD
 from mesa_ws.portal.worker import GRACE as PORTAL_GRACE
 from mesa_ws.protocol.client import MAX_MESSAGES
 from mesa_ws.protocol.cursor import WINDOW_MESSAGES
-from mesa_ws.server.connection import TURN
-from mesa_ws.server.connection_limits import PREFIX_OF_IPV6
+from mesa_ws.server.connection_limits import MAX_KNOWN, PREFIX_OF_IPV6
 from mesa_ws.server.flow_control import PATIENCE as MORE
 from mesa_ws.server.node import GRACE
 from mesa_ws.server.send_queue import MAX_HELD_BYTES, MAX_HELD_FRAMES
@@ -176,9 +176,10 @@ PROMISES = [
     ("explanation/threat-model.md", f"{HANDSHAKE_TIMEOUT:g} seconds for TLS and HTTP together"),
     ("explanation/threat-model.md", f"a head has at most {MAX_HEAD >> 10} KiB"),
     ("explanation/threat-model.md", f"{FRAMES_AT_ONCE} frames in a turn of the event loop"),
-    ("explanation/threat-model.md", f"and {TURN * 1000:g} ms for its handlers"),
+    ("explanation/threat-model.md", f"and {TURN * 1000:g} ms for the handlers of all clients together"),
     ("explanation/threat-model.md", f"{MAX_CONNECTION_WEIGHT} of one connection"),
     ("explanation/threat-model.md", f"{RESERVE} of which are kept"),
+    ("reference/configuration.md", f"the last {MAX_KNOWN:_} of them".replace("_", " ")),
     ("explanation/threat-model.md", f"{PREFIX_OF_IPV6} bits of an address count as one"),
     ("explanation/threat-model.md", f"about {HIGH_WATER // MIB} MiB waits on a server"),
     ("explanation/threat-model.md", f"slices of {SLICE} ids"),

@@ -53,6 +53,10 @@ GROUPS = (
                 "while at < len(block) and frames < FRAMES_AT_ONCE:",
                 "while at < len(block):",
             ),
+            "short frames in a turn": (
+                "while frames < FRAMES_AT_ONCE and at + _SHORTEST <= size:",
+                "while at + _SHORTEST <= size:",
+            ),
             "parts of large frames": ("if PART < length <= self._max_frame and", "if False and"),
             "growth of the read buffer": ("fits if fits > len(head) else len(room))", "len(room))"),
             "frames beyond the limit are not passed on": ("<= self._max_frame and second", "and second"),
@@ -71,7 +75,7 @@ GROUPS = (
         "server/connection.py",
         ("security/test_waiting_frames.py", "system/server/test_limits.py"),
         {
-            "a turn of the handlers": ("if self._events and self._loop.time() >= began + TURN:", "if False:"),
+            "a turn of the handlers": ("if self._events and turn.is_over():", "if False:"),
             "bytes of waiting messages": ("self._waiting_size += event.size", "self._waiting_size += 0"),
             "a bad frame ends what waits": (
                 "            self._drop_frames()\n            self.obey(event)",
@@ -165,11 +169,70 @@ GROUPS = (
     ),
     Group(
         "server/send_queue.py",
-        ("system/server/test_limits.py", "system/server/test_write_limit.py"),
+        (
+            "system/server/test_limits.py",
+            "system/server/test_write_limit.py",
+            "security/test_slow_readers.py",
+        ),
         {
-            "limits.max_buffered": (
-                "return self._transport.buffered + self._size > self._max_buffered + self._spared",
-                "return False",
+            "limits.max_buffered": ("if size <= self._max_buffered + self._spared:", "if True:"),
+            "what waits is counted for the node": (
+                "            self._readers.count(self, size)",
+                "            pass",
+            ),
+        },
+    ),
+    Group(
+        "server/slow_readers.py",
+        ("unit/server/test_slow_readers.py", "security/test_slow_readers.py"),
+        {
+            "limits.max_node_buffer": ("if self._open.sum > self._mark:", "if False:"),
+            "memory of clients that are closing": (
+                "if self._open.sum + self._closing.sum > self._most:",
+                "if False:",
+            ),
+            "closed slow clients are counted": ('        self.closed["max_node_buffer"] += 1\n', ""),
+        },
+    ),
+    Group(
+        "server/failed_logins.py",
+        ("unit/server/test_failed_logins.py", "security/test_failed_logins.py"),
+        {
+            "limits.max_failed_logins_per_address": (
+                "if found.failures and found.failures + found.under_way > self._most - 1:",
+                "if False:",
+            ),
+            "wait of a login": ("            if wait > LONGEST_WAIT:\n                return None\n", ""),
+            "addresses that are remembered as failing": (
+                "if not oldest.is_clean and len(self._addresses) <= MOST_ADDRESSES:",
+                "if not oldest.is_clean:",
+            ),
+            "addresses that are remembered as successful": (
+                "if len(self._succeeded) > MOST_ADDRESSES:",
+                "if False:",
+            ),
+        },
+    ),
+    Group(
+        "server/authentication.py",
+        ("security/test_failed_logins.py",),
+        {
+            "a login asks whether its address failed": ("        if wait is None:\n", "        if False:\n"),
+            "a failed login is counted": ("self._failed_logins.end(address, has_failed)", "pass"),
+        },
+    ),
+    Group(
+        "transports/proxies.py",
+        ("unit/transports/test_proxies.py",),
+        {
+            "only trusted proxies name addresses": (
+                "        if not self.trusts(peer[0]):\n",
+                "        if False:\n",
+            ),
+            "proxies that a request passes": ('.rsplit(",", MAX_PROXIES)', '.rsplit(",")'),
+            "addresses that a client adds": (
+                "if client is None or not self.trusts(client[0]):",
+                "if client is None:",
             ),
         },
     ),
@@ -206,13 +269,20 @@ GROUPS = (
         ("unit/server/test_connection_limits.py", "security/test_connection_limits.py"),
         {
             "limits.max_connections": ("limits.max_connections is not None and", "False and"),
-            "limits.max_unauthenticated_per_address": ("self._by_network[network] >= most:", "False:"),
+            "limits.max_unauthenticated_per_address": ("if self._by_network[network] >= most", "if False"),
             "handshakes of an address": ("most is not None and self._handshakes[network] >= most:", "False:"),
             "limits.max_connections_per_id": (
                 "return most is None or others < most or self._limits.when_id_is_full",
                 "return True or self._limits.when_id_is_full",
             ),
             "limits.when_id_is_full": ("else connections[:-most]", "else []"),
+            "a share for addresses that have logged in": (
+                "return most - most // SHARE if is_stranger else most",
+                "return most",
+            ),
+            "a share of handshakes": ("if self.handshakes >= self._room(", "if 0 >= self._room("),
+            "addresses that are remembered": ("if len(self._known) > MAX_KNOWN:", "if False:"),
+            "a proxy that names no client": ("if not is_proxy and any(", "if any("),
             "networks of 64 bits": ("PREFIX_OF_IPV6 = 64", "PREFIX_OF_IPV6 = 128"),
             "refused connections are counted": ("        self.refused[limit] += 1\n", ""),
         },
@@ -224,7 +294,27 @@ GROUPS = (
             "a login asks whether its id has room": (
                 "return self._limits.has_room_for_id(",
                 "return True or (",
-            )
+            ),
+            "the oldest goes": ("                oldest.obey(Close(", "                str(Close("),
+        },
+    ),
+    Group(
+        "transports/proxies.py",
+        ("unit/transports/test_proxies.py",),
+        {
+            "trusted_proxies": ("if not self.trusts(peer[0]):", "if False:"),
+            "the rightmost address": ("in reversed(hops):", "in hops:"),
+            "proxies of a request": ("return client if len(hops) <= MAX_PROXIES else None", "return client"),
+            "parts of Forwarded that are malformed": (" and None not in parts", ""),
+        },
+    ),
+    Group(
+        "transports/server_socket.py",
+        ("system/server/test_request_bytes.py",),
+        {
+            "the version of the WebSocket protocol": ("!= [WEBSOCKET_VERSION]", "== []"),
+            "one host": ("(len(host), len(key)) == (1, 1)", "len(key) == 1"),
+            "one key": ("(len(host), len(key)) == (1, 1)", "len(host) == 1"),
         },
     ),
     Group(
@@ -232,8 +322,8 @@ GROUPS = (
         ("security/test_connection_limits.py",),
         {
             "a handshake asks whether its address has room": (
-                "if not limits.begin_handshake(address):",
-                "if limits.begin_handshake(address) is None:",
+                "if limit is not None:\n            limits.refuse(limit, address)\n",
+                "if False:\n",
             ),
             "an upgrade asks for the limits": (
                 "        if limit is None:\n            return accept",

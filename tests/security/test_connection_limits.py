@@ -271,3 +271,25 @@ async def test_who_is_no_trusted_proxy_has_its_own_address(stack: AsyncExitStack
     lines = [f"\nX-Forwarded-For: 203.0.113.{n}\nForwarded: for=203.0.113.{n}" for n in range(3)]
     assert [" 101 " in (await handshake(stack, endpoint, line))[1] for line in lines] == [True, True, False]
     assert {each.request.remote_address[0] for each in server.connections} == {"127.0.0.1"}  # type: ignore[index]
+
+
+async def test_close_to_the_limit_strangers_are_refused_before_addresses_that_have_logged_in(
+    stack: AsyncExitStack,
+) -> None:
+    """Connections first, then handshakes: strangers have nine tenths, and the user comes back."""
+    server, registry = limited(["127.0.0.0/8"], max_connections=10, max_handshakes=10), CollectorRegistry()
+    server.use(lambda server: PrometheusMetrics(server, registry))
+    endpoint = await stack.enter_async_context(serve(server))
+
+    async def come(address: str) -> tuple[RawPeer, bool]:
+        peer, answer = await handshake(stack, endpoint, f"\nX-Forwarded-For: {address}")
+        return peer, " 101 " in answer
+
+    user, _ = await come("203.0.113.7")
+    await user.frame(1, b'{"op":2,"d":{"id":"1"}}')
+    await until(lambda: len(server.fanout.by_id) == 1)
+    assert [(await come(f"198.51.100.{n}"))[1] for n in range(10)] == [True] * 8 + [False] * 2
+    user.writer.close()
+    await until(lambda: len(server.connections) == 8)
+    assert [(await come("203.0.113.7"))[1] for _ in range(3)] == [True, True, False]
+    assert refused(registry) == {"max_connections": 3}

@@ -55,6 +55,7 @@ class Authenticator:
     async def authenticate(self, connection: Connection, attempt: Authenticate) -> None:
         """Call the authenticator, and log the client in, or refuse it."""
         user = await self._find_user(connection, attempt.data)
+        self._fanout.settle(connection)  # with the id that it had
         if user is None or connection.protocol.state is State.CLOSED:
             return
         if user.expires_at is not None and user.expires_at <= time.time():
@@ -100,7 +101,8 @@ class Authenticator:
 
         Messages of the old id end at once. A login under way continues with the new id.
         """
-        if self._fanout.connections.get(connection) == user.id:
+        self._fanout.settle(connection)  # with the id that it had, which may end it
+        if not connection.is_open or self._fanout.connections.get(connection) == user.id:
             return False
         previous = connection.subscription
         broadcasts_before = previous.broadcasts_reached if previous is not None else None

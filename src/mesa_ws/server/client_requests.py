@@ -59,9 +59,9 @@ def _write(
     if not connection.is_open:
         return
     if isinstance(reply, Failure):
-        connection.send_queue.write(failing(reply, request))
+        connection.write(failing(reply, request))
         return
-    connection.send_queue.write(answering(reply, request))
+    connection.write(answering(reply, request))
     notifications.wrote(reply, [connection], from_this_node=from_this_node)
 
 

@@ -79,7 +79,7 @@ class _ClusterRequest:
         failure = connection.pending_requests.add(self._id, self._on_answer)
         if failure is None:
             try:
-                connection.send_queue.write(body)
+                connection.write(body)
             except Exception as error:  # noqa: BLE001 - it is logged with its traceback
                 self._log.exception("a request could not be written to %r", connection, kind=type(error))
                 connection.pending_requests.withdraw(self._id)

@@ -9,12 +9,13 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Container, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from ..close import CloseCode, check_close
 from ..concurrency.tasks import Spawn, survive
+from ..concurrency.turns import Turn
 from ..errors import ConnectionClosed, InvalidInput, NotAuthenticated
 from ..messages.frames import RawFrame, encode_message
 from ..messages.message import Message
@@ -50,9 +51,6 @@ from .send_queue import SendQueue, Transport
 from .slow_readers import SlowReaders
 from .subscription import Subscription
 
-TURN = 0.002
-"""Seconds for which the events of one client are handled before others have their turn."""
-
 
 class _Opened(NamedTuple):
     """The connection is open: the first event of every receive queue that gets one."""
@@ -75,10 +73,12 @@ class ConnectionHost:
         in_loop: calls a function in the event loop, from any thread.
         authenticate: `Authenticator.authenticate`.
         rename: `Authenticator.rename`.
+        settle: `Fanout.settle`.
         remove: `Fanout.remove`.
         most_waiting: events and bytes of one client that may wait for its handlers.
         guests: the clients that have not logged in.
         slow_readers: the clients for which something waits.
+        turn: the time for the handlers of all connections in a turn of the event loop.
     """
 
     settings: ServerSettings
@@ -89,10 +89,12 @@ class ConnectionHost:
     in_loop: Callable[..., None]
     authenticate: Callable[["Connection", Authenticate], Awaitable[None]]
     rename: Callable[["Connection", User], bool]
+    settle: Callable[["Connection"], None]
     remove: Callable[["Connection"], None]
     most_waiting: Load
     guests: Guests
     slow_readers: SlowReaders
+    turn: Turn = field(default_factory=Turn)
 
 
 class Connection:
@@ -106,8 +108,8 @@ class Connection:
         user: the client's user, or None before authentication.
         protocol: the protocol's state; for the node's own use, in the event loop only.
         send_queue: sends encoded frames; for the node's own use, in the event loop only.
-        subscription: to the outbox of the user's id, None before authentication; set by `Fanout.subscribe`;
-            likewise.
+        subscription: to the outbox of the user's id, None before authentication; set by `Fanout`; likewise.
+        large_delivery: number of its last delivery to very many; set by `LargeDeliveries`; likewise.
         is_logging_in: whether the client waits for the answer to its login; set by `Authenticator`; likewise.
     """
 
@@ -128,6 +130,7 @@ class Connection:
         "_worker",
         "connection_id",
         "is_logging_in",
+        "large_delivery",
         "protocol",
         "request",
         "send_queue",
@@ -158,6 +161,7 @@ class Connection:
         self.request = request
         self.user: User | None = None
         self.subscription: Subscription | None = None
+        self.large_delivery = 0
         self.is_logging_in = False
         put = self._history.recording(transport.write) if self._history else transport.write
         most = host.settings.limits.max_buffered
@@ -212,7 +216,7 @@ class Connection:
         body = encode_message(going, self._host.reserved)
         if self._ended is not None:
             raise ConnectionClosed(*self._ended)
-        self._host.in_loop(self._write, body)
+        self._host.in_loop(self.write, body)
         if handlers.sent:
             self._host.in_loop(self._report, going)
 
@@ -327,14 +331,17 @@ class Connection:
 
     def send_away(self, after: float) -> None:
         """Close because the server stops; ask clients of wire 2 to reconnect in `after` seconds."""
+        self._host.settle(self)
         if self.protocol.is_wire2:
             self.send_queue.control(reconnect(after))
         self.disconnect(CloseCode.GOING_AWAY)
 
-    # In the event loop.
-
-    def _write(self, payload: bytes) -> None:
+    def write(self, payload: bytes) -> None:
+        """Send an encoded message, after those to very many that have begun before."""
+        self._host.settle(self)
         self.send_queue.write(payload)
+
+    # In the event loop.
 
     def _report(self, message: Message) -> None:
         if self._ended is None:  # it may have ended since a thread sent the message
@@ -374,6 +381,7 @@ class Connection:
         if self._ended is not None:
             return
         if code != CloseCode.SLOW_READER:
+            self._host.settle(self)
             self.send_queue.flush()
         if self._ended is None:  # flushing may have ended a client that reads too slowly
             self._transport.close(code, reason)
@@ -482,7 +490,7 @@ class Connection:
 
         Others have their turn in between: handlers that do not wait would run until the queue is empty.
         """
-        began = self._loop.time()
+        turn = self._host.turn
         try:
             while self._events:
                 await self._run_or_close(self._handle(self._events.popleft()))
@@ -490,9 +498,8 @@ class Connection:
                     self._guest.in_turn = 0
                 if self._guest is not None or (self._flow is not None and self._flow.is_full):
                     self._regulate()
-                if self._events and self._loop.time() >= began + TURN:
+                if self._events and turn.is_over():
                     await self._run_or_close(asyncio.sleep(0))
-                    began = self._loop.time()
         finally:
             self._events = None
             self._worker = None

@@ -3,6 +3,9 @@
 A connection counts as unauthenticated from its handshake to its login, or to the end of its socket. These are
 counted for each address, as one client could open any number of them; an address in IPv6 is its network of 64
 bits, which one client has to itself.
+
+Close to the limits of the node, strangers are refused first: addresses that have logged in lately, and those
+without a limit, have a share that is kept for them. Without an authenticator there are no strangers.
 """
 
 from collections import Counter
@@ -19,6 +22,14 @@ Connected = TypeVar("Connected")
 PREFIX_OF_IPV6 = 64
 """Bits of an IPv6 address that all addresses of one client have in common."""
 
+SHARE = 10
+"""The tenth part of connections and handshakes is kept for addresses that have logged in."""
+
+MAX_KNOWN = 65_536
+"""Addresses that have logged in, of which the last ones are remembered."""
+
+IN_ALL = "max_connections"
+HANDSHAKES = "max_handshakes"
 PER_ADDRESS = "max_unauthenticated_per_address"
 PER_ID = "max_connections_per_id"
 FAILED_LOGINS = "max_failed_logins_per_address"
@@ -51,20 +62,23 @@ class ConnectionLimits:
         self._unauthenticated: dict[object, str] = {}
         self._by_network: Counter[str] = Counter()
         self._handshakes: Counter[str] = Counter()
+        self._known: dict[str, None] = {}  # the last one to log in, or to leave, at the end
         self.handshakes = 0
         self.has_authenticator = False
         self.refused: Counter[str] = Counter()
 
-    def begin_handshake(self, address: str | None) -> bool:
-        """Count a handshake; return False, and count nothing, if its address has too many under way."""
+    def begin_handshake(self, address: str | None) -> str | None:
+        """Count a handshake; where a limit does not allow it, count nothing, and return its name."""
         network = self.network_of(address)
+        if self.handshakes >= self._room(self._limits.max_handshakes, network):
+            return HANDSHAKES
         most = self._limits.max_unauthenticated_per_address
         if network is not None:
             if most is not None and self._handshakes[network] >= most:
-                return False
+                return PER_ADDRESS
             self._handshakes[network] += 1
         self.handshakes += 1
-        return True
+        return None
 
     def end_handshake(self, address: str | None) -> None:
         """Count a handshake no longer, whatever came of it."""
@@ -75,15 +89,18 @@ class ConnectionLimits:
 
     def reached(self, address: str | None) -> str | None:
         """Return the name of a limit that allows no further connection from `address`; None if all do."""
-        limits = self._limits
-        if limits.max_connections is not None and self._open >= limits.max_connections:
-            return "max_connections"
+        limits, network = self._limits, self.network_of(address)
+        if limits.max_connections is not None and self._open >= self._room(limits.max_connections, network):
+            return IN_ALL
         most = limits.max_unauthenticated_per_address
-        if most is not None and self.has_authenticator:
-            network = self.network_of(address)
-            if network is not None and self._by_network[network] >= most:
-                return PER_ADDRESS
+        if most is not None and self.has_authenticator and network is not None:
+            return PER_ADDRESS if self._by_network[network] >= most else None
         return None
+
+    def _room(self, most: int, network: str | None) -> int:
+        """Return how many of `most` a network may find there and still come: fewer if it is a stranger's."""
+        is_stranger = self.has_authenticator and network is not None and network not in self._known
+        return most - most // SHARE if is_stranger else most
 
     def has_room_for_id(self, others: int) -> bool:
         """Whether an id may have one more connection than `others`, by itself or in place of the oldest."""
@@ -105,20 +122,39 @@ class ConnectionLimits:
 
     def logged_in(self, connection: object) -> None:
         """Count a connection no longer for its address; later calls do nothing."""
+        network = self._leave_address(connection)
+        if network is not None:
+            self._remember(network)
+
+    def closed(self, connection: object, address: str | None) -> None:
+        """Count a connection no longer, as its socket is closed."""
+        self._open -= 1
+        if self._leave_address(connection) is None:
+            self._remember(self.network_of(address))  # it was logged in until now
+
+    def _leave_address(self, connection: object) -> str | None:
         network = self._unauthenticated.pop(connection, None)
         if network is not None:
             _decrease(self._by_network, network)
+        return network
 
-    def closed(self, connection: object) -> None:
-        """Count a connection no longer, as its socket is closed."""
-        self._open -= 1
-        self.logged_in(connection)
+    def _remember(self, network: str | None) -> None:
+        if network is None:
+            return
+        self._known.pop(network, None)
+        self._known[network] = None
+        if len(self._known) > MAX_KNOWN:
+            del self._known[next(iter(self._known))]
 
     def refuse(self, limit: str, address: str | None) -> None:
         """Count and log a connection that is refused."""
         self.refused[limit] += 1
         most = getattr(self._limits, limit)
-        self._log.warning("refused a connection from %s: limits.%s is %d", address, limit, most, kind=limit)
+        has_share = self.has_authenticator and limit in {IN_ALL, HANDSHAKES} and most >= SHARE
+        share = ", a tenth of it for addresses that have logged in" if has_share else ""
+        self._log.warning(
+            "refused a connection from %s: limits.%s is %d%s", address, limit, most, share, kind=limit
+        )
 
     def _find_network(self, address: str | None) -> str | None:
         if address is None:

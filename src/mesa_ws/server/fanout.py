@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 
 from ..backend.base import Backend
 from ..backend.outbox import Entry, Page
@@ -19,12 +20,12 @@ from ..messages.envelope import Envelope
 from ..messages.frames import numbered, numbered_broadcast
 from ..messages.message_log import log_announcement, log_delivery
 from ..messages.receipt import Position
-from ..messages.recipients import Recipients
 from ..protocol.events import Close
 from ..settings import ServerSettings
 from . import cluster_requests
 from .acknowledgements import Acknowledgements
 from .connection import Connection
+from .large_deliveries import DONE, TURN, LargeDeliveries, Write
 from .notifications import Notifications
 from .portal_forwarding import Forwarder
 from .recovery import BroadcastReader, Recovery
@@ -35,14 +36,14 @@ log = logging.getLogger("mesa_ws.server")
 JITTER = 0.25
 """Seconds within which the nodes of a cluster begin to read everything again."""
 
-SLICE = 1000
-"""Subscriptions that are invalidated before other tasks get to run."""
-
 COMING_BACK = 1000
 """Clients that a stopping node asks to reconnect in each second."""
 
 MIN_SPREAD = 1.0
 """Seconds over which their reconnecting is spread at least."""
+
+SENDING_AWAY = 5.0
+"""Seconds in which the event loop rests between two slices of clients that are sent away."""
 
 
 class Fanout:
@@ -51,6 +52,7 @@ class Fanout:
     Attributes:
         connections: every connection of this node, with its id; None before authentication.
         by_id: the connections of each id. Writing to one may end it, which takes it out of its list.
+        settle: `LargeDeliveries.settle`.
         lost_count: messages that clients of 1.x have lost, as far as this node found out.
         log: see `SubscriptionHost`, like the others.
     """
@@ -74,25 +76,45 @@ class Fanout:
         self._has_anonymous = not settings.authentication.required
         self.connections: dict[Connection, str | None] = {}
         self.by_id: dict[str, list[Connection]] = {}
+        self._large = LargeDeliveries(self.connections, self._failed)
+        self.settle = self._large.settle
         self.lost_count = 0
         self.redelivered_handlers: Collection[object] = notifications.redelivered_handlers
         self.redelivery_interval = settings.sync.redelivery_interval
         self.is_prompt = settings.wire == "mesa1"  # so that Redis stores nothing longer than 1.x does
         self.broadcasts = BroadcastReader(backend.broadcasts, spawn, self._announce, self._on_reset, self.log)
-        self._recovery = Recovery(backend, spawn, self._give_up, self.log)
+        self._recovery = Recovery(backend, spawn, self._settle, self._give_up, self.log)
         self._acknowledgements = Acknowledgements(self.by_id, backend.acknowledge, is_prompt=self.is_prompt)
         # With `redelivers` and `lost` below, these are the `SubscriptionHost`.
         self.read, self.read_broadcasts = self._recovery.read, self._recovery.read_broadcasts
         self.watch, self.acked = self._acknowledgements.watch, self._acknowledgements.acked
 
+    async def send_all_away(self) -> None:
+        """Send all clients away, in slices with rests of the same length; until then they are served."""
+        self._acknowledgements.flush()  # of all ids together, and not of each
+        spread = max(MIN_SPREAD, len(self.connections) / COMING_BACK)
+        clock = asyncio.get_running_loop().time
+        began = at = clock()
+        for connection in tuple(self.connections):
+            self._send_away(connection, spread)
+            if (now := clock()) >= at + TURN:
+                await asyncio.sleep(now - at if now < began + SENDING_AWAY else 0)
+                at = clock()
+
     def close(self) -> None:
-        """Pass acknowledgements on to the backend, stop reading from it, and send all clients away."""
+        """Pass acknowledgements on to the backend, stop reading from it, and send away who is left."""
         self._acknowledgements.close()
         self._recovery.close()
         self.broadcasts.close()
-        spread = max(MIN_SPREAD, len(self.connections) / COMING_BACK)
         for connection in tuple(self.connections):
+            self._send_away(connection, MIN_SPREAD)
+        self._large.close()
+
+    def _send_away(self, connection: Connection, spread: float) -> None:
+        try:
             connection.send_away(round(random.uniform(0, spread), 3))  # noqa: S311 - spreads load
+        except Exception as error:  # noqa: BLE001 - it is logged there
+            self._failed(connection, error)
 
     # From the backend.
 
@@ -123,58 +145,56 @@ class Fanout:
 
     def _deliver_stored(self, envelope: Envelope) -> None:
         """Offer a stored message to the subscriptions of its ids; on wire 2 it carries its sequence."""
-        if log.isEnabledFor(logging.DEBUG):
-            log_delivery(log, envelope, len(self._recipients(envelope.recipients)))
         ids, body, by_id = envelope.recipients.ids, envelope.body, self.by_id
-        reached: Sequence[Connection] = ()
-        if self._notifications.sent_handlers:
-            reached = [each for id in ids for each in by_id.get(id, ()) if each.subscription is not None]
-        for id, position in zip(ids, envelope.positions, strict=True):
-            numbered_body: bytes | None = None
-            for connection in tuple(by_id.get(id, ())):
-                subscription = connection.subscription
-                if subscription is None:
-                    continue
-                try:
-                    if subscription.is_wire2:
-                        numbered_body = numbered_body or numbered(body, position.sequence)
-                        subscription.deliver(position, numbered_body)
-                    else:
-                        subscription.deliver(position, body)
-                except Exception as error:  # noqa: BLE001 - it is logged there
-                    self._failed(connection, error)
-        if reached:
-            self._notifications.delivered(body, envelope.message_id, reached)
+        found = {
+            connection: position
+            for id, position in zip(ids, envelope.positions, strict=True)
+            for connection in by_id.get(id, ())
+            if connection.subscription is not None
+        }
+        encoded: dict[int, bytes] = {}  # for the last sequence: all connections of an id have the same
+
+        def write(connection: Connection) -> None:
+            position, subscription = found[connection], connection.subscription
+            if subscription is None:
+                return
+            if not subscription.is_wire2:
+                subscription.deliver(position, body)
+                return
+            numbered_body = encoded.get(position.sequence)
+            if numbered_body is None:
+                encoded.clear()
+                numbered_body = encoded[position.sequence] = numbered(body, position.sequence)
+            subscription.deliver(position, numbered_body)
+
+        self._large.deliver(write, found, lambda: self._wrote(envelope, tuple(found)))
 
     def _deliver_unstored(self, envelope: Envelope) -> None:
-        found = self._recipients(envelope.recipients)
-        if log.isEnabledFor(logging.DEBUG):
-            log_delivery(log, envelope, len(found))
         body = envelope.body
-        for connection in found:
-            try:
-                connection.send_queue.write(body)
-            except Exception as error:  # noqa: BLE001 - it is logged there
-                self._failed(connection, error)
-        if self._notifications.sent_handlers:
-            self._notifications.delivered(body, envelope.message_id, found)
+        self._deliver_to_open(envelope, lambda connection: connection.send_queue.write(body))
 
     def _deliver_other(self, envelope: Envelope) -> None:
         if envelope.kind == "request":
             reply = self._backend.reply
             cluster_requests.send(envelope, self.by_id, self._notifications, reply, self.log)
         elif envelope.kind == "disconnect":
-            found = self._recipients(envelope.recipients)
-            if log.isEnabledFor(logging.DEBUG):
-                log_delivery(log, envelope, len(found))
-            for connection in found:
-                try:
-                    connection.disconnect(CloseCode.NORMAL)
-                except Exception as error:  # noqa: BLE001 - it is logged there
-                    self._failed(connection, error)
+            self._deliver_to_open(envelope, self._disconnect)
         elif self._forwarder is not None:
             reached = self._forwarder.deliver(envelope)
             self._notifications.wrote(envelope.body, reached, from_this_node=False)
+
+    def _deliver_to_open(self, envelope: Envelope, write: Write) -> None:
+        recipients = envelope.recipients
+        if recipients.everybody:
+            self._to_everybody(recipients.excluding, write, _nothing, partial(self._wrote, envelope))
+            return
+        by_id = self.by_id
+        found = [connection for id in recipients.ids for connection in by_id.get(id, ())]
+        self._large.deliver(write, found, lambda: self._wrote(envelope, found))
+
+    def _disconnect(self, connection: Connection) -> None:
+        connection.large_delivery = DONE  # what comes after the disconnection is not for it
+        connection.disconnect(CloseCode.NORMAL)
 
     def _announce(self, position: Position, entry: Entry) -> None:
         """Write the next of the stored messages to everybody.
@@ -183,75 +203,94 @@ class Fanout:
         resumes knows by the number that it will get this message again, in its order, after its login.
         """
         body, numbered_body = entry.body, numbered_broadcast(entry.body, entry.sequence)
-        found = self._everybody(entry.excluding)
-        for connection in found:
+
+        def write(connection: Connection) -> None:
             subscription = connection.subscription
-            try:
-                if subscription is None:
-                    connection.send_queue.write(numbered_body)
-                elif subscription.is_wire2:
-                    subscription.announce(position, numbered_body)
-                else:
-                    connection.send_queue.write(body)
-            except Exception as error:  # noqa: BLE001 - it is logged there
-                self._failed(connection, error)
+            if subscription is None:
+                connection.send_queue.write(numbered_body)
+            elif subscription.is_wire2:
+                subscription.announce(position, numbered_body)
+            else:
+                connection.send_queue.write(body)
+
+        def skip(connection: Connection) -> None:
+            if connection.subscription is not None:
+                connection.subscription.announce(position, None)
+
+        def wrote(reached: Sequence[Connection]) -> None:
+            if log.isEnabledFor(logging.DEBUG):
+                log_announcement(log, entry.message_id, body, len(reached))
+            if self._notifications.sent_handlers:
+                self._notifications.delivered(body, entry.message_id, reached)
+
+        self._to_everybody(entry.excluding, write, skip, wrote)
+
+    def _to_everybody(
+        self,
+        excluding: frozenset[str],
+        write: Write,
+        skip: Write,
+        wrote: Callable[[Sequence[Connection]], None],
+    ) -> None:
+        """Write to every connection but those of excluded ids; without an id, where that may receive."""
+        reached: list[Connection] = []
+        ids, has_anonymous = self.connections, self._has_anonymous
+
+        def write_or_skip(connection: Connection) -> None:
+            id = ids.get(connection)
+            if id in excluding:
+                skip(connection)
+            elif has_anonymous or id is not None:
+                reached.append(connection)
+                write(connection)
+
+        self._large.deliver(write_or_skip, None, lambda: wrote(reached))
+
+    def _wrote(self, envelope: Envelope, reached: Sequence[Connection]) -> None:
         if log.isEnabledFor(logging.DEBUG):
-            log_announcement(log, entry.message_id, body, len(found))
-        for id in entry.excluding:
-            for connection in tuple(self.by_id.get(id, ())):
-                if connection.subscription is not None:
-                    connection.subscription.announce(position, None)
-        if self._notifications.sent_handlers:
-            self._notifications.delivered(body, entry.message_id, found)
+            log_delivery(log, envelope, len(reached))
+        if self._notifications.sent_handlers and envelope.kind == "message":
+            self._notifications.delivered(envelope.body, envelope.message_id, reached)
 
     def _failed(self, connection: Connection, error: Exception) -> None:
         """End a connection that could not be written to: the others go on, and its client resumes."""
         text = "a message could not be written to %r; its client may reconnect"
         self.log.error(text, connection, exc_info=error, kind=type(error))
+        connection.large_delivery = DONE
         try:
             connection.obey(Close(CloseCode.TRY_AGAIN_LATER, f"a message could not be written: {error}"))
         except Exception as failure:
             self.log.exception("%r could not be closed", connection, kind=type(failure))
-
-    def _recipients(self, recipients: Recipients) -> Sequence[Connection]:
-        if recipients.everybody:
-            return self._everybody(recipients.excluding)
-        return [connection for id in recipients.ids for connection in self.by_id.get(id, ())]
-
-    def _everybody(self, excluding: frozenset[str]) -> Sequence[Connection]:
-        """Return every connection but those of the excluded ids; without an id, where that may receive."""
-        if self._has_anonymous and not excluding:
-            return tuple(self.connections)
-        return [
-            connection
-            for connection, id in self.connections.items()
-            if id not in excluding and (self._has_anonymous or id is not None)
-        ]
 
     def _on_reset(self) -> None:
         """Notify clients now; otherwise they would learn it from the next message, in its place."""
         self._spawn(self._for_all(Subscription.invalidate_broadcasts))
 
     async def _for_all(self, do: Callable[[Subscription], None]) -> None:
-        found = ((each, each.subscription) for each in tuple(self.connections))
-        for number, (connection, subscription) in enumerate(found):
+        clock = asyncio.get_running_loop().time
+        until = clock() + TURN
+        for connection in tuple(self.connections):
+            self.settle(connection)
+            subscription = connection.subscription
             try:
                 if subscription is not None:
                     do(subscription)
             except Exception as error:  # noqa: BLE001 - it is logged there
                 self._failed(connection, error)
-            if number % SLICE == SLICE - 1:
+            if clock() >= until:
                 await asyncio.sleep(0)
+                until = clock() + TURN
 
     # From connections.
 
     def add(self, connection: Connection) -> None:
         """Add an unauthenticated connection."""
         self.connections[connection] = None
+        self._large.join(connection)
         self._backend.connected(len(self.connections))
 
     def subscribe(self, connection: Connection, id: str) -> Subscription:
-        """Give a connection a new subscription to `id`, and end the one to its id before."""
+        """Give a connection that is settled a new subscription to `id`, and end the one to its id before."""
         previous = self.connections[connection]
         if previous is not None:
             self._acknowledgements.flush([previous])
@@ -270,6 +309,7 @@ class Fanout:
 
     def remove(self, connection: Connection) -> None:
         """Remove a connection that has ended, after passing on what its client acknowledged."""
+        connection.large_delivery = DONE
         id = self.connections.pop(connection, None)
         if id is not None:  # while `by_id` has the connection, and before the backend forgets the id
             self._acknowledgements.flush([id])
@@ -312,8 +352,17 @@ class Fanout:
         self._acknowledgements.acknowledge_lost(subscription.id, Position(page.epoch, page.start))
         self._report_lost(subscription.id, page.lost)
 
+    def _settle(self, subscription: Subscription) -> None:
+        for connection in tuple(self.by_id.get(subscription.id, ())):
+            if connection.subscription is subscription:
+                self.settle(connection)
+
     def _give_up(self, subscription: Subscription, error: Exception) -> None:
         for connection in tuple(self.by_id.get(subscription.id, ())):
             if connection.subscription is subscription:
                 why = f"the stored messages of {subscription.id!r} cannot be read: {error}"
                 connection.obey(Close(CloseCode.TRY_AGAIN_LATER, why))
+
+
+def _nothing(connection: Connection) -> None:
+    """Write nothing to a connection that a message excludes."""

@@ -125,6 +125,7 @@ class Node(Hooks, LoopTasks):
             in_loop=self.in_loop,
             authenticate=self.authentication.authenticate,
             rename=self.authentication.rename,
+            settle=self.fanout.settle,
             remove=self.fanout.remove,
             most_waiting=Load(limits.max_queued, limits.most_queued_bytes),
             guests=Guests(limits),
@@ -332,6 +333,7 @@ class Node(Hooks, LoopTasks):
             try:
                 if was_running:
                     await self.handlers.stopping(GRACE)
+                    await self.fanout.send_all_away()
             finally:  # also where this is cancelled
                 self.fanout.close()
             await self._finish_tasks(GRACE)

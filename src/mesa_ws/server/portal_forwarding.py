@@ -36,7 +36,6 @@ from ..messages.request import FAILED, UNANSWERED, Failure, Reply
 from ..protocol.correlation import asking
 from ..settings import Portals
 from .pending_requests import PendingRequests
-from .send_queue import SendQueue
 
 log = logging.getLogger("mesa_ws.server")
 
@@ -61,7 +60,6 @@ class Sender(Protocol):
     """A connection, as the modules below it see it."""
 
     connection_id: str
-    send_queue: SendQueue
 
     @property
     def user(self) -> User | None:
@@ -70,6 +68,9 @@ class Sender(Protocol):
     @property
     def is_open(self) -> bool:
         """Whether messages can still be sent."""
+
+    def write(self, payload: bytes, /) -> None:
+        """Send an encoded message."""
 
 
 @dataclass(slots=True)
@@ -196,7 +197,7 @@ class Forwarder:
                 continue
             forwarded = self._connections.get(connection_id)
             if forwarded is not None and forwarded.sender.is_open:
-                forwarded.sender.send_queue.write(envelope.body)
+                forwarded.sender.write(envelope.body)
                 reached.append(forwarded.sender)
         return reached
 

@@ -42,12 +42,14 @@ class Recovery:
         self,
         outbox: Outbox,
         spawn: Spawn,
+        settle: Callable[[Subscription], None],
         give_up: Callable[[Subscription, Exception], None],
         log: LimitedLog,
     ) -> None:
         self._log = log
         self._outbox = outbox
         self._spawn = spawn
+        self._settle = settle
         self._give_up = give_up
         self._requests: deque[_PageRequest] = deque()
         self._worker: asyncio.Task[None] | None = None
@@ -170,7 +172,9 @@ class Recovery:
         if log.isEnabledFor(logging.DEBUG):
             log_page(log, subscription.id, (entry.body for entry in page.entries))
         try:
-            on_page(page)
+            self._settle(subscription)
+            if subscription.is_open:
+                on_page(page)
         except Exception as error:  # noqa: BLE001 - it is logged with its traceback
             self._log.exception("a page could not be written")
             self._give_up(subscription, error)

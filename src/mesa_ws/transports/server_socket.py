@@ -34,7 +34,6 @@ from ..errors import InvalidSettings
 from ..protocol.events import Close
 from ..protocol.fragments import Fragments, Violation
 from ..server.connection import Connection
-from ..server.connection_limits import PER_ADDRESS
 from ..server.node import Node
 from ..server.send_queue import PeerState
 from ..settings import Hosts, Port, Settings
@@ -450,17 +449,18 @@ class NativeListener:
     def disconnected(self, transport: NativeTransport, connection: Connection) -> None:
         """Forget a socket."""
         self._open.discard(transport)
-        self._node.connection_limits.closed(connection)
+        self._node.connection_limits.closed(connection, transport.remote_address[0])
         if not self._open:
             self._all_gone.set()
 
     async def _arrive(self, connection: socket.socket) -> None:
-        """Perform the handshakes of a connection, unless its address has too many under way."""
+        """Perform the handshakes of a connection, unless a limit does not allow it; then cut it."""
         peer: RemoteAddress = connection.getpeername()[:2]
         address = None if self._proxies is not None and self._proxies.trusts(peer[0]) else peer[0]
         limits = self._node.connection_limits
-        if not limits.begin_handshake(address):
-            limits.refuse(PER_ADDRESS, address)
+        limit = limits.begin_handshake(address)
+        if limit is not None:
+            limits.refuse(limit, address)
             connection.close()
             return
         try:

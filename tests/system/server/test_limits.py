@@ -6,10 +6,10 @@ from contextlib import suppress
 import pytest
 
 from mesa_ws import Server
+from mesa_ws.concurrency import turns
 from mesa_ws.messages.message import Message
 from mesa_ws.messages.receipt import Position
 from mesa_ws.protocol.server import ServerProtocol
-from mesa_ws.server import connection as connections
 from mesa_ws.server.connection import Connection
 from mesa_ws.server.subscription import Subscription
 from mesa_ws.transports.frame_feed import FRAMES_AT_ONCE
@@ -218,7 +218,7 @@ async def test_handlers_of_one_client_leave_others_their_turns(
     async def handle(message: Message, connection: Connection) -> None:
         handled.append(message.data)
 
-    monkeypatch.setattr(connections, "TURN", 0.0)
+    monkeypatch.setattr(turns, "TURN", 0.0)
     endpoint = await serving(server)
     async with RawPeer.connect(endpoint.host, endpoint.port) as peer:
         await peer.upgrade()

@@ -5,6 +5,7 @@ import logging
 import pytest
 
 from mesa_ws.concurrency.limited_log import LimitedLog
+from mesa_ws.server import connection_limits
 from mesa_ws.server.connection_limits import ConnectionLimits
 from mesa_ws.settings import Limits
 
@@ -30,17 +31,20 @@ def test_connections_in_all_are_counted_from_the_handshake_to_the_end_of_the_soc
     assert limits.reached(PUBLIC) == "max_connections"
     limits.logged_in("a")
     assert limits.reached(None) == "max_connections"
-    limits.closed("a")
+    limits.closed("a", None)
     assert limits.reached(None) is None
 
 
-@pytest.mark.parametrize("end", [ConnectionLimits.logged_in, ConnectionLimits.closed])
-def test_an_address_has_its_place_again_after_a_login_or_an_end(end: object) -> None:
+@pytest.mark.parametrize("is_login", [True, False])
+def test_an_address_has_its_place_again_after_a_login_or_an_end(is_login: bool) -> None:
     limits = counting(max_unauthenticated_per_address=2)
     for name in ("a", "b"):
         limits.opened(name, PUBLIC)
     assert (limits.reached(PUBLIC), limits.reached("203.0.113.8")) == (PER_ADDRESS, None)
-    end(limits, "a")  # type: ignore[operator]
+    if is_login:
+        limits.logged_in("a")
+    else:
+        limits.closed("a", PUBLIC)
     assert limits.reached(PUBLIC) is None
     limits.opened("c", PUBLIC)
     limits.logged_in("a")
@@ -53,7 +57,7 @@ def test_a_login_counts_once_and_its_end_frees_no_other_place() -> None:
     limits.logged_in("a")
     limits.opened("b", PUBLIC)
     limits.logged_in("a")
-    limits.closed("a")
+    limits.closed("a", PUBLIC)
     assert limits.reached(PUBLIC) == PER_ADDRESS
 
 
@@ -142,11 +146,11 @@ def test_handshakes_of_an_address_are_counted_apart_and_without_an_authenticator
     limits.has_authenticator = False
     limits.opened("a", PUBLIC)
     others = ["127.0.0.1", "203.0.113.8", "127.0.0.1", "127.0.0.1"]
-    assert [limits.begin_handshake(PUBLIC) for _ in range(3)] == [True, True, False]
-    assert all(limits.begin_handshake(address) for address in others)
+    assert [limits.begin_handshake(PUBLIC) for _ in range(3)] == [None, None, PER_ADDRESS]
+    assert [limits.begin_handshake(address) for address in others] == [None] * 4
     assert limits.handshakes == 6
     limits.end_handshake(PUBLIC)
-    assert [limits.begin_handshake(PUBLIC) for _ in range(2)] == [True, False]
+    assert [limits.begin_handshake(PUBLIC) for _ in range(2)] == [None, PER_ADDRESS]
     for address in (PUBLIC, PUBLIC, *others):
         limits.end_handshake(address)
     assert (limits.handshakes, len(limits._handshakes)) == (0, 0)
@@ -157,5 +161,56 @@ def test_nothing_is_kept_of_addresses_that_have_left() -> None:
     for n in range(100):
         limits.opened(n, f"203.0.113.{n}")
     for n in range(100):
-        limits.closed(n)
+        limits.closed(n, f"203.0.113.{n}")
     assert (len(limits._by_network), len(limits._unauthenticated)) == (0, 0)
+
+
+def test_close_to_the_limit_of_connections_strangers_are_refused_first() -> None:
+    limits = counting(max_connections=20, **{PER_ADDRESS: None})
+    limits.opened("user", PUBLIC)
+    limits.logged_in("user")
+    for n in range(16):
+        limits.opened(n, f"203.0.113.{100 + n}")
+    assert (limits.reached("203.0.113.99"), limits.reached(PUBLIC), limits.reached("127.0.0.1")) == (
+        None,
+    ) * 3
+    limits.opened(17, "203.0.113.117")
+    assert (limits.reached("203.0.113.99"), limits.reached("203.0.113.117")) == ("max_connections",) * 2
+    assert (limits.reached(PUBLIC), limits.reached("127.0.0.1"), limits.reached(None)) == (None,) * 3
+    limits.closed("user", PUBLIC)  # it may come back, and on another connection
+    limits.opened("again", PUBLIC)
+    assert (limits.reached("203.0.113.99"), limits.reached(PUBLIC)) == ("max_connections", None)
+    for name in ("more", "most"):
+        limits.opened(name, PUBLIC)
+    assert (limits.reached(PUBLIC), limits.reached("127.0.0.1")) == ("max_connections",) * 2
+
+
+def test_close_to_the_limit_of_handshakes_strangers_are_cut_first() -> None:
+    limits = counting(max_handshakes=20, **{PER_ADDRESS: None})
+    limits.opened("user", PUBLIC)
+    limits.closed("user", PUBLIC)  # it was a stranger until its end
+    assert [limits.begin_handshake(PUBLIC) for _ in range(19)] == [None] * 18 + ["max_handshakes"]
+    limits.opened("user", PUBLIC)
+    limits.logged_in("user")
+    assert [limits.begin_handshake(PUBLIC) for _ in range(3)] == [None, None, "max_handshakes"]
+
+
+def test_without_an_authenticator_no_client_is_a_stranger() -> None:
+    limits = counting(max_connections=10, max_handshakes=10)
+    limits.has_authenticator = False
+    for n in range(9):
+        limits.opened(n, PUBLIC)
+        assert limits.begin_handshake(PUBLIC) is None
+    assert (limits.reached(PUBLIC), limits.begin_handshake(PUBLIC)) == (None, None)
+
+
+def test_the_last_addresses_that_logged_in_or_left_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_limits, "MAX_KNOWN", 3)
+    limits = counting()
+    for n in range(4):
+        limits.opened(n, f"203.0.113.{n}")
+        limits.logged_in(n)
+    assert list(limits._known) == ["203.0.113.1", "203.0.113.2", "203.0.113.3"]
+    limits.closed(1, "203.0.113.1")
+    limits.closed(0, "203.0.113.0")
+    assert list(limits._known) == ["203.0.113.3", "203.0.113.1", "203.0.113.0"]

@@ -1,0 +1,293 @@
+"""Deliveries in slices: each connection gets what it would get if every delivery were made at once."""
+
+import asyncio
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+from unittest.mock import patch
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from mesa_ws import Connection, ConnectionClosed, Message, User
+from mesa_ws.messages.envelope import Envelope, Retention, prepare
+from mesa_ws.server import connection, fanout, large_deliveries
+from mesa_ws.server.node import Node
+from mesa_ws.server.send_queue import PeerState
+from mesa_ws.settings import Sync
+
+IDS = ("a", "b")
+RETENTION = Retention.of(Sync(enabled=True))
+MANY = 400
+"""Turns of the event loop in which everything comes to an end."""
+
+
+class Transport:
+    """Keeps what a client is sent, the close frame included."""
+
+    def __init__(self) -> None:
+        self.written: list[str] = []
+        self.buffered = self.memory = 0
+
+    def is_cut(self) -> bool:
+        return False
+
+    def write(self, payload: bytes) -> None:
+        self.written.append(payload.decode())
+
+    def ping(self, payload: bytes = b"") -> None: ...
+
+    def close(self, code: int, reason: str) -> None:
+        self.written.append(f"close {code}")
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def peer_state(self) -> PeerState:
+        return PeerState.PRESENT
+
+    def cut(self) -> None: ...
+
+
+class World:
+    """A node with clients; each step is one of a program that hypothesis writes."""
+
+    def __init__(self, node: Node) -> None:
+        self.node = node
+        self.clients: list[tuple[Connection, Transport]] = []
+        self.lost: set[int] = set()
+        self.count = 0
+
+    def connect(self) -> None:
+        transport = Transport()
+        self.clients.append((self.node.connect(transport, "/", {}, None), transport))
+
+    def log_in(self, client: int, id: str, wire: int) -> None:
+        extension = {"x": {"v": 2}} if wire == 2 else {}
+        self._of(client).receive(json.dumps({"op": 2, "d": {"id": id}, **extension}).encode())
+
+    def rename(self, client: int, id: str) -> None:
+        if self._of(client).user is not None:
+            self._of(client).update_user(User(id))
+
+    def leave(self, client: int) -> None:
+        if self.clients:
+            self.lost.add(client % len(self.clients))
+            self._of(client).lost(1006, "")
+
+    def disconnect(self, client: int) -> None:
+        self._of(client).disconnect(4999)
+
+    def send(self, client: int) -> None:
+        message = self._message(sync=False)
+        with suppress(ConnectionClosed):
+            self._of(client).send(message)
+
+    async def dispatch(self, recipients: list[str], excluding: list[str], sync: bool) -> None:
+        envelope = prepare(self._message(sync=sync), recipients, excluding, retention=RETENTION)
+        if sync:
+            await self.node.backend.dispatch([envelope])
+        else:
+            self._arrive(envelope)
+
+    def part(self, recipients: list[str]) -> None:
+        self._arrive(prepare(Message(0), recipients)._replace(kind="disconnect", body=b""))
+
+    def congest(self, client: int) -> None:
+        self._of(client).congested()
+
+    def relieve(self, client: int) -> None:
+        self._of(client).relieved()
+
+    def catch_up(self) -> None:
+        self.node.spawn(self.node.catch_up())
+
+    async def turns(self, count: int) -> None:
+        for _ in range(count):
+            await asyncio.sleep(0)
+
+    def _arrive(self, envelope: Envelope) -> None:
+        """Let the bus bring an envelope, even to ids that have no connection now: when they go is chance."""
+        asyncio.get_running_loop().call_soon(self.node.fanout.deliver, envelope)
+
+    def _message(self, *, sync: bool) -> Message:
+        self.count += 1
+        return Message(0, self.count, "T", sync=sync)
+
+    def _of(self, client: int) -> Connection:
+        return self.clients[client % len(self.clients)][0]
+
+
+Step = tuple[str, dict[str, Any]]
+
+clients, ids = st.integers(0, 5), st.sampled_from(IDS)
+STEPS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
+    "connect": {},
+    "log_in": {"client": clients, "id": ids, "wire": st.sampled_from((1, 2))},
+    "rename": {"client": clients, "id": ids},
+    "leave": {"client": clients},
+    "disconnect": {"client": clients},
+    "send": {"client": clients},
+    "dispatch": {
+        "recipients": st.sampled_from((["*"], ["*"], ["a"], ["b"], ["a", "b"])),
+        "excluding": st.sampled_from(([], [], ["b"])),
+        "sync": st.booleans(),
+    },
+    "part": {"recipients": st.sampled_from((["*"], ["a"], ["a", "b"]))},
+    "congest": {"client": clients},
+    "relieve": {"client": clients},
+    "catch_up": {},
+    "turns": {"count": st.integers(1, 4)},
+}
+often = ("connect", "log_in", "dispatch", "dispatch", "dispatch", "turns")
+names = st.sampled_from((*STEPS, *often))
+steps = names.flatmap(lambda name: st.tuples(st.just(name), st.fixed_dictionaries(STEPS[name])))
+programs = st.lists(steps, min_size=12, max_size=40)
+
+
+async def outputs(program: list[Step]) -> World:
+    """Run a program, and return what became of it."""
+    node = Node(sync=True)
+
+    @node.authenticator
+    async def authenticate(data: dict[str, Any], _: Connection) -> User:
+        return User(data["id"])
+
+    await node.start()
+    world = World(node)
+    world.connect()
+    try:
+        for name, details in program:
+            done = getattr(world, name)(**details)
+            if done is not None:
+                await done
+        for each, _ in world.clients:
+            each.relieved()
+        await world.turns(MANY)
+    finally:
+        await node.stop()
+    return world
+
+
+class TimedTransport(Transport):
+    """Notes the turn of the event loop in which each frame is written."""
+
+    def __init__(self, turns: list[int]) -> None:
+        super().__init__()
+        self._turns = turns
+        self.turns: list[int] = []
+
+    def write(self, payload: bytes) -> None:
+        self.turns.append(self._turns[0])
+
+    def close(self, code: int, reason: str) -> None:
+        self.turns.append(self._turns[0])
+
+
+async def turns_of_writes(do: Callable[[Node], Coroutine[Any, Any, None]]) -> Counter[int]:
+    """Let a node with 20 clients do something, and return how many clients each turn of the loop wrote to."""
+    turns = [0]
+
+    async def count() -> None:
+        while True:
+            turns[0] += 1
+            await asyncio.sleep(0)
+
+    node = Node()
+    await node.start()
+    transports = [TimedTransport(turns) for _ in range(20)]
+    for transport in transports:
+        node.connect(transport, "/", {}, None)
+        transport.turns.clear()
+    counting = asyncio.create_task(count())
+    await do(node)
+    counting.cancel()
+    assert [len(each.turns) for each in transports] == [1] * 20
+    counted = Counter(turn for each in transports for turn in each.turns)
+    await node.stop()
+    return counted
+
+
+@contextmanager
+def slices_of(at_once: float, most: int = 64) -> Iterator[None]:
+    """Make slices of one connection each from so many connections on."""
+    with (
+        patch.multiple(large_deliveries, TURN=0.0, BLOCK=1, AT_ONCE=at_once, MOST=most),
+        patch.object(fanout, "JITTER", 0.0),
+        patch.object(connection, "TURN", 60.0),  # no step depends on the clock
+    ):
+        yield
+
+
+def judged(written: list[str], program: list[Step]) -> list[str]:
+    """Leave out frames of the protocol if a client reads slowly: they overtake what waits for it."""
+    if all(name != "congest" for name, _ in program):
+        return written
+    return [frame for frame in written if frame.startswith(('{"op":0', "close"))]
+
+
+def without_chance(written: list[str]) -> list[str]:
+    """Leave out what is random: epochs, and when to come back."""
+    return [re.sub(r'"(e|after)":[^,}]*', "", frame) for frame in written]
+
+
+LOGGED_IN = [("connect", {}), ("log_in", {"client": 1, "id": "a", "wire": 1}), ("turns", {"count": 20})]
+EVERYBODY = ("dispatch", {"recipients": ["*"], "excluding": [], "sync": False})
+STORED = ("dispatch", {"recipients": ["a"], "excluding": [], "sync": True})
+CONGEST, RELIEVE = ("congest", {"client": 1}), ("relieve", {"client": 1})
+TURN = ("turns", {"count": 1})
+
+
+@given(programs, st.sampled_from((0, 1, 3)), st.sampled_from((2, 64)))
+@example([*LOGGED_IN, CONGEST, STORED, TURN, EVERYBODY, RELIEVE, STORED], 1, 64)
+@example([*LOGGED_IN, ("catch_up", {}), EVERYBODY, TURN, STORED], 1, 64)
+@example([*LOGGED_IN, EVERYBODY, TURN, ("disconnect", {"client": 1})], 1, 64)
+# In the examples, a message to everybody waits for the client while its page is read, or requested, with a
+# message that the bus has not brought yet; or while the client is closed.
+def test_each_connection_gets_the_same_in_the_same_order(
+    program: list[Step], at_once: int, most: int
+) -> None:
+    with slices_of(float("inf")):
+        whole = asyncio.run(outputs(program))
+    with slices_of(at_once, most):
+        sliced = asyncio.run(outputs(program))
+    for number, ((_, expected), (_, found)) in enumerate(zip(whole.clients, sliced.clients, strict=True)):
+        frames, got = (judged(without_chance(each.written), program) for each in (expected, found))
+        if number in whole.lost:  # a client that has gone may miss what it was about to get
+            frames = frames[: len(got)]
+        assert got == frames
+
+
+async def test_a_message_to_very_many_leaves_turns_to_others() -> None:
+    async def send(node: Node) -> None:
+        await node.send(Message(0, 1, "T"))
+        for _ in range(MANY):
+            await asyncio.sleep(0)
+
+    with slices_of(19):
+        assert max((await turns_of_writes(send)).values()) <= 1
+    with slices_of(20):
+        assert list((await turns_of_writes(send)).values()) == [20]
+
+
+async def test_a_node_that_stops_leaves_turns_to_others() -> None:
+    with patch.object(fanout, "TURN", 0.0):
+        assert max((await turns_of_writes(Node.stop)).values()) <= 1
+
+
+async def test_a_bus_that_is_faster_than_the_node_fills_no_memory() -> None:
+    node = Node()
+    await node.start()
+    transports = [Transport() for _ in range(3)]
+    for transport in transports:
+        node.connect(transport, "/", {}, None)
+    with slices_of(0, most=2):
+        for number in range(10):
+            node.fanout.deliver(prepare(Message(0, number, "T"), "*"))
+    assert [len(each.written) for each in transports] == [9, 9, 9]
+    await node.stop()
+    assert [len(each.written) for each in transports] == [12, 12, 12]
