@@ -7,7 +7,12 @@ from tokens import user_of
 
 from mesa_ws import Connection, Refused, Server, User
 
-server = Server(os.environ.get("REDIS", "redis://localhost:6379"), namespace="shop", sync=True)
+server = Server(
+    os.environ.get("REDIS", "redis://localhost:6379"),
+    namespace="shop",
+    sync=True,
+    authentication={"required": True},
+)
 
 
 @server.authenticator

@@ -11,7 +11,7 @@ from tokens import user_of
 
 from mesa_ws import Connection, Message, Refused, Server, User, serve
 
-server = Server(sync=True)
+server = Server(sync=True, authentication={"required": True})
 
 
 @server.authenticator

@@ -1,5 +1,6 @@
 """`mesa serve` and `mesa check-config`: run a server as a process, or check its settings."""
 
+import logging
 import os
 import secrets
 import sys
@@ -24,6 +25,8 @@ from .options import given_flags, setting_flags
 from .output import escaped, report
 from .process import start_logging
 from .tokens import authenticator_of
+
+log = logging.getLogger("mesa_ws.server")
 
 Found = TypeVar("Found", Server, Portal)
 
@@ -119,6 +122,7 @@ def serve(context: click.Context, name: str | None, file: Path | None, as_json: 
         redis = Address.of(configuration.redis).label if configuration.redis and not name else None
         _announce(endpoint, api, redis, as_json)
         log_everything()
+        _warn_of_guests(server, configuration)
 
     redis_from = resolved.given["redis"].where if "redis" in resolved.given and not name else None
     _run(server, configuration, api, announce, redis_from)
@@ -186,6 +190,17 @@ def _announce(endpoint: Endpoint, api: DispatchApi | None, redis: str | None, as
         parts.append(f"through {redis}")
     document = {"url": endpoint.url, "api_url": api_url, "redis": redis, "version": __version__}
     report(f"mesa {__version__}: {', '.join(parts)}", document, as_json=as_json)
+
+
+def _warn_of_guests(server: Server, configuration: Configuration) -> None:
+    """Warn of messages to everybody that clients get without a login, unless any login is believed anyway."""
+    is_demo = configuration.insecure_demo_auth or configuration.insecure_demo_auth_anywhere
+    has_authenticator = server.handlers.authenticator is not None
+    if has_authenticator and not server.settings.authentication.required and not is_demo:
+        log.warning(
+            "clients that have not logged in get messages to everybody, too; --auth-required keeps these for "
+            "users, in an application Authentication(required=True)"
+        )
 
 
 _MASK = "***"

@@ -207,12 +207,24 @@ def test_logs_are_json_lines_if_asked_for(mesa: Starter) -> None:
     assert any(document["message"].endswith("is down") for document in documents)
 
 
-def test_a_short_secret_is_warned_of_in_the_log(mesa: Starter) -> None:
-    arguments = ("serve", "--port", "0", "--no-api", "--log-json")
-    server = mesa(*arguments, environment={"MESA_JWT_SECRET": "short"})
+@pytest.mark.parametrize("flags", [(), ("--auth-required",), ("--insecure-demo-auth",), ("shop:server",)])
+def test_what_is_unsafe_is_warned_of_in_the_log(mesa: Starter, flags: tuple[str, ...]) -> None:
+    (mesa.directory / "shop.py").write_text(APPLICATION, encoding="utf-8")
+    is_by_token = flags in {(), ("--auth-required",)}
+    arguments = ("serve", *flags, "--port", "0", "--no-api", "--log-json")
+    server = mesa(*arguments, environment={"MESA_JWT_SECRET": "short"} if is_by_token else {})
     server.line()
-    [document] = [json.loads(line) for line in server.err.splitlines()]
-    assert document["message"] == "the secret for tokens has 5 bytes; HS256 is safe with 32 or more"
+    assert server.stopped() == 0
+    documents = [json.loads(line) for line in server.err.splitlines()]
+    secret = "the secret for tokens has 5 bytes; HS256 is safe with 32 or more"
+    guests = (
+        "clients that have not logged in get messages to everybody, too; --auth-required keeps these for "
+        "users, in an application Authentication(required=True)"
+    )
+    assert [each["message"] for each in documents if each["level"] == "warning"] == [
+        *([secret] if is_by_token else []),
+        *([guests] if flags in {(), ("shop:server",)} else []),
+    ]
 
 
 def test_logs_tell_everything_from_the_beginning_at_the_level_debug(mesa: Starter) -> None:

@@ -11,7 +11,9 @@ from django.db import close_old_connections
 from mesa_ws import Connection, Refused, Server, User
 from orders.realtime import NAMESPACE, user_id_of
 
-server = Server(settings.REDIS, namespace=NAMESPACE, sync=True, portals=True)
+server = Server(
+    settings.REDIS, namespace=NAMESPACE, sync=True, portals=True, authentication={"required": True}
+)
 
 
 @server.authenticator
