@@ -45,6 +45,8 @@ class Node:
         self.changes.append(("portal joined", id))
         self._news.set()
 
+    def doubted(self) -> None: ...
+
     def portal_left(self, id: str) -> None:
         self.changes.append(("portal left", id))
         self._news.set()

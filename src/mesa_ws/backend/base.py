@@ -11,6 +11,7 @@ through a server's API and implements the buses alone.
 | `AsyncBus.query` | which ids have connections, and how many; which messages wait for an id |
 | `Backend.attach` | which ids a node holds; forgotten one lease after the node dies |
 | `Outbox` | messages kept for ids until they acknowledge them, numbered per id |
+| `Orders` | orders to all nodes, carried out by each once, also by one that was away |
 | `Inbox` | events of clients, kept in order for portals |
 """  # noqa: E501 - a row of a table
 
@@ -23,7 +24,7 @@ from ..messages.receipt import Position, Receipt
 from ..messages.request import Reply
 from ..settings import Durability
 from .inbox import Inbox
-from .outbox import Acknowledgement, Page, Read, Start
+from .outbox import Acknowledgement, Page, Read, Standing, Start
 from .queries import Query
 
 T = TypeVar("T")
@@ -157,8 +158,38 @@ class Outbox(Protocol):
         ...
 
 
+class Orders(Protocol):
+    """Orders to all nodes, which are kept for a day, and carried out by nodes that were away, too."""
+
+    async def orders(self, position: Position | None) -> Page:
+        """Read the orders after a position; with None only return their current position.
+
+        An unknown position gives `reset`.
+
+        Raises:
+            BackendError: the backend did not answer, or refused.
+        """
+        ...
+
+    async def standing(self, id: str) -> Standing:
+        """Return what a login of an id has to know.
+
+        Raises:
+            BackendError: the backend did not answer, or refused.
+        """
+        ...
+
+    def carried_out(self, position: Position) -> None:
+        """Note that this node has carried out every order up to a position. Does not wait; never raises."""
+        ...
+
+
 class Watcher(Protocol):
     """Callbacks by which a backend informs its node, in the event loop."""
+
+    def doubted(self) -> None:
+        """Note that orders to all nodes may be missing before what is delivered next. Must not raise."""
+        ...
 
     async def catch_up(self) -> None:
         """Read everything that concerns this node again: it may have missed messages.
@@ -220,7 +251,7 @@ DEFAULT_MEMBERSHIP = Membership()
 
 
 @runtime_checkable
-class Backend(AsyncBus, Outbox, Inbox, Protocol):
+class Backend(AsyncBus, Outbox, Orders, Inbox, Protocol):
     """A node's membership in the cluster.
 
     Attributes:

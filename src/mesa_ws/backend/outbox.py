@@ -49,6 +49,22 @@ class Entry(NamedTuple):
     excluding: frozenset[str] = frozenset()
 
 
+class Standing(NamedTuple):
+    """What a login has to know of the orders to all nodes that were given before it.
+
+    Attributes:
+        revoked_until: logins of the id that were issued until this time are revoked, in seconds since 1970;
+            None if there is no revocation.
+        position: of the newest order; orders up to it were given before the login. None if there is none.
+    """
+
+    revoked_until: float | None = None
+    position: Position | None = None
+
+
+NO_STANDING = Standing()
+
+
 class Page(NamedTuple):
     """Page of the messages of an outbox after a position.
 
@@ -64,6 +80,7 @@ class Page(NamedTuple):
             lost later messages of that epoch.
         rollback: with `forked`, names the incident in which the store may have lost messages; empty
             where it cannot have lost any.
+        standing: of a login that read this page with `attach`.
     """
 
     status: PageStatus
@@ -74,6 +91,7 @@ class Page(NamedTuple):
     entries: tuple[Entry, ...] = ()
     ended: int | None = None
     rollback: str = ""
+    standing: Standing = NO_STANDING
 
     @property
     def last(self) -> int:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 from ..errors import InvalidInput
-from ..messages.receipt import OutboxHead, Stored
+from ..messages.receipt import OutboxHead, Position, Stored
 from ..messages.recipients import check_id, check_ids
 from ..text import plain
 
@@ -104,6 +104,29 @@ class Peek(Query[list[Stored]]):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "id", check_id(self.id))
+
+
+class Progress(NamedTuple):
+    """Which living nodes have carried out an order.
+
+    Attributes:
+        done: ids of nodes that have.
+        pending: ids of nodes that have not.
+    """
+
+    done: tuple[str, ...]
+    pending: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CarriedOut(Query[Progress]):
+    """Ask which living nodes have carried out an order.
+
+    Args:
+        position: of the order.
+    """
+
+    position: Position
 
 
 def check_cursor(cursor: str) -> str:

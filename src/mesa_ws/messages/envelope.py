@@ -19,7 +19,7 @@ from .message import PROTOCOL_OPCODES, DispatchEvent, Message
 from .receipt import Position, Receipt
 from .recipients import EVERYBODY, Recipients, as_text
 
-Kind = Literal["message", "disconnect", "request", "connection"]
+Kind = Literal["message", "disconnect", "request", "connection", "order"]
 
 REMEMBERED = 120.0
 """Seconds for which the backend knows a stored message by its id, and recognizes a repetition."""
@@ -58,7 +58,7 @@ class Envelope(NamedTuple):
             `request.Question` writes for a request.
         kind: `message` to deliver the body, `disconnect` to close the recipients' connections,
             `request` to ask the connections of one id, `connection` to deliver the body to the
-            connection that the recipient names.
+            connection that the recipient names, `order` to carry out the `Order` in the body.
         message_id: names this dispatch in receipts and logs.
         retention: how it is stored; None if it is not.
         remember: seconds for which the backend knows it by its id, so that sending the same

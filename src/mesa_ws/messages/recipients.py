@@ -142,23 +142,26 @@ class User:
         id: the id of the user, which recipients name.
         data: the user object, sent to the client if `send_user_object` is on. Defaults to
             `{"id": id}`.
+        issued_at: when the login was issued, in seconds since 1970, as the `iat` of a token; a revocation
+            ends logins that were issued before. None if it is not known; then every revocation counts.
         expires_at: when the login ends, in seconds since 1970 (`time.time()`), as the `exp` of a token; None
             for never. The connection is then closed with 4004, unless the client has authenticated again.
 
     Raises:
         InvalidRecipients: `id` cannot name a client.
-        InvalidInput: `expires_at` is not a number.
+        InvalidInput: `issued_at` or `expires_at` is not a number.
     """
 
     id: str
     data: Any = field(default=None)
+    issued_at: float | None = field(default=None, kw_only=True)
     expires_at: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.expires_at is not None and not _is_time(self.expires_at):
-            raise InvalidInput(
-                f"expires_at: expected seconds since 1970 as a number, got {_shown(self.expires_at)}"
-            )
+        for name in ("issued_at", "expires_at"):
+            value = getattr(self, name)
+            if value is not None and not _is_time(value):
+                raise InvalidInput(f"{name}: expected seconds since 1970 as a number, got {_shown(value)}")
         object.__setattr__(self, "id", check_id(self.id))
         if self.data is None:
             object.__setattr__(self, "data", {"id": self.id})

@@ -78,11 +78,23 @@ class Authenticator:
             and current.is_started
             and (current.id, current.is_wire2) == (user.id, is_wire2)
         ):
+            if not await self._is_allowed(connection, user):
+                return
             connection.send_queue.control(_accepted_again(accepted, current, user))
         elif not await self._log_in(connection, user.id, attempt.sync, accepted):
             return
         log.debug("login of %r on wire %d", connection, 2 if is_wire2 else 1)
         await self._handlers.authenticated(connection)
+
+    async def _is_allowed(self, connection: Connection, user: User) -> bool:
+        """Whether no revocation ends this login of a user who is here already."""
+        try:
+            standing = await self._backend.standing(user.id)
+        except BackendError as error:
+            why = f"the backend does not know of {user.id!r}: {error}"
+            connection.obey(Close(CloseCode.TRY_AGAIN_LATER, why))
+            return False
+        return self._fanout.orders.admit(connection, standing)
 
     def _has_room(self, connection: Connection, id: str) -> bool:
         """Whether the id may have this connection, too, if it does not have it already."""
@@ -144,6 +156,8 @@ class Authenticator:
             subscription = connection.subscription
         connection.is_logging_in = False
         page, broadcasts = pages
+        if not self._fanout.orders.admit(connection, page.standing):
+            return False
         if subscription.is_wire2:
             state = ResumeState.of(broadcasts) if broadcasts is not None else None
             accepted = welcome(accepted, ResumeState.of(page), state, _seconds_left(connection.user))

@@ -27,6 +27,7 @@ from .acknowledgements import Acknowledgements
 from .connection import Connection
 from .large_deliveries import DONE, TURN, LargeDeliveries, Write
 from .notifications import Notifications
+from .orders import OrderFollower
 from .portal_forwarding import Forwarder
 from .recovery import BroadcastReader, Recovery
 from .subscription import Subscription
@@ -83,7 +84,10 @@ class Fanout:
         self.redelivery_interval = settings.sync.redelivery_interval
         self.is_prompt = settings.wire == "mesa1"  # so that Redis stores nothing longer than 1.x does
         self.broadcasts = BroadcastReader(backend.broadcasts, spawn, self._announce, self._on_reset, self.log)
-        self._recovery = Recovery(backend, spawn, self._settle, self._give_up, self.log)
+        self.orders = OrderFollower(
+            backend, self.by_id, self._disconnect, self._disconnect_all, self.deliver, spawn, self.log
+        )
+        self._recovery = Recovery(backend, spawn, self.orders.settled, self._settle, self._give_up, self.log)
         self._acknowledgements = Acknowledgements(self.by_id, backend.acknowledge, is_prompt=self.is_prompt)
         # With `redelivers` and `lost` below, these are the `SubscriptionHost`.
         self.read, self.read_broadcasts = self._recovery.read, self._recovery.read_broadcasts
@@ -105,6 +109,7 @@ class Fanout:
         """Pass acknowledgements on to the backend, stop reading from it, and send away who is left."""
         self._acknowledgements.close()
         self._recovery.close()
+        self.orders.close()
         self.broadcasts.close()
         for connection in tuple(self.connections):
             self._send_away(connection, MIN_SPREAD)
@@ -120,7 +125,9 @@ class Fanout:
 
     def deliver(self, envelope: Envelope) -> None:
         """Write an envelope to the connections that it is for. Never waits."""
-        if envelope.kind != "message":
+        if self.orders.waiting is not None and envelope.kind != "order":
+            self.orders.wait(envelope)
+        elif envelope.kind != "message":
             self._deliver_other(envelope)
         elif not envelope.positions:
             self._deliver_unstored(envelope)
@@ -138,6 +145,7 @@ class Fanout:
         Raises:
             BackendError: the backend did not answer.
         """
+        await self.orders.settled()
         await asyncio.sleep(random.uniform(0, JITTER))  # noqa: S311 - spreads load
         await self._for_all(Subscription.invalidate)
         await self.broadcasts.catch_up()
@@ -179,6 +187,8 @@ class Fanout:
             cluster_requests.send(envelope, self.by_id, self._notifications, reply, self.log)
         elif envelope.kind == "disconnect":
             self._deliver_to_open(envelope, self._disconnect)
+        elif envelope.kind == "order":
+            self.orders.take(envelope)
         elif self._forwarder is not None:
             reached = self._forwarder.deliver(envelope)
             self._notifications.wrote(envelope.body, reached, from_this_node=False)
@@ -192,9 +202,27 @@ class Fanout:
         found = [connection for id in recipients.ids for connection in by_id.get(id, ())]
         self._large.deliver(write, found, lambda: self._wrote(envelope, found))
 
-    def _disconnect(self, connection: Connection) -> None:
+    def _disconnect(self, connection: Connection, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         connection.large_delivery = DONE  # what comes after the disconnection is not for it
-        connection.disconnect(CloseCode.NORMAL)
+        try:
+            connection.disconnect(code, reason)
+        except Exception as error:  # noqa: BLE001 - it is logged there
+            self._failed(connection, error)
+
+    def _disconnect_all(self) -> None:
+        """End all connections: orders to end some of them may be lost. Their clients may log in again."""
+        log.error("orders to all nodes were lost before this node had them: all clients have to log in again")
+        self._spawn(self._end_all())
+
+    async def _end_all(self) -> None:
+        clock = asyncio.get_running_loop().time
+        until = clock() + TURN
+        for connection in tuple(self.connections):
+            if connection.user is not None:
+                self._disconnect(connection, CloseCode.EXPIRED, CloseCode.EXPIRED.wire_reason)
+            if clock() >= until:
+                await asyncio.sleep(0)
+                until = clock() + TURN
 
     def _announce(self, position: Position, entry: Entry) -> None:
         """Write the next of the stored messages to everybody.

@@ -346,6 +346,10 @@ class Node(Hooks, LoopTasks):
 
     # From the backend. Handlers of one id are called in order, those of different ids at the same time.
 
+    def doubted(self) -> None:
+        """Note that orders to all nodes may be missing before what is delivered next."""
+        self.fanout.orders.doubt()
+
     async def catch_up(self) -> None:
         """Read everything again that concerns this node.
 
@@ -416,6 +420,7 @@ class Node(Hooks, LoopTasks):
         )
         await self.backend.open(self.fanout.deliver, self, membership)
         try:
+            await self.fanout.orders.start()
             await self.fanout.broadcasts.start()
         except BaseException:
             await self.backend.aclose()

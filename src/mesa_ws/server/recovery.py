@@ -7,7 +7,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
 
 from ..backend.base import Outbox
@@ -42,6 +42,7 @@ class Recovery:
         self,
         outbox: Outbox,
         spawn: Spawn,
+        ready: Callable[[], Awaitable[None]],
         settle: Callable[[Subscription], None],
         give_up: Callable[[Subscription, Exception], None],
         log: LimitedLog,
@@ -49,6 +50,7 @@ class Recovery:
         self._log = log
         self._outbox = outbox
         self._spawn = spawn
+        self._ready = ready
         self._settle = settle
         self._give_up = give_up
         self._requests: deque[_PageRequest] = deque()
@@ -113,6 +115,7 @@ class Recovery:
 
     async def _serve(self, batch: list[_PageRequest]) -> None:
         """Read for a batch; requests that were served are removed from it."""
+        await self._ready()
         subscriptions = [request.subscription for request in batch if not request.is_broadcast]
         try:
             await self._read([each for each in subscriptions if each.is_open])

@@ -14,6 +14,7 @@ from ..backend.outbox import Entry, Page
 from ..concurrency.limited_log import LimitedLog
 from ..messages.frames import numbered, numbered_broadcast
 from ..messages.message_log import log_page
+from ..messages.order import Order
 from ..messages.receipt import Position
 from ..protocol.cursor import BroadcastCursor, Offered, OutboxCursor, Progress
 from ..protocol.events import Acknowledged, ProbeAnswered, UnexpectedAnswer
@@ -79,6 +80,9 @@ class Subscription:
         broadcasts_before: position up to which the client had the messages to everybody before this
             subscription; None if it is unknown.
         settles: whether the acknowledgements of this client count for its id.
+        orders_from: position of the newest order to all nodes that was given before the login; set by
+            `OrderFollower`.
+        late_orders: orders that came while the client was logging in; likewise.
     """
 
     __slots__ = (
@@ -98,6 +102,8 @@ class Subscription:
         "is_open",
         "is_watched",
         "is_wire2",
+        "late_orders",
+        "orders_from",
         "outbox",
         "reading",
         "reading_broadcasts",
@@ -119,6 +125,8 @@ class Subscription:
         self.send_queue = send_queue
         self.id = id
         self.is_wire2 = is_wire2
+        self.orders_from: Position | None = None
+        self.late_orders: Sequence[tuple[Position, Order]] | None = None
         if is_wire2:
             self.outbox = OutboxCursor(is_wire2=True)
         else:

@@ -92,10 +92,11 @@ class TokenAuthenticator:
         )
 
     def _user(self, claims: dict[str, Any]) -> User:
-        id, ends = claims[self._id_claim], claims.get("exp")
+        id, ends, begins = claims[self._id_claim], claims.get("exp"), claims.get("iat")
         if type(id) is int:
             id = str(id)
         try:
-            return User(id, expires_at=None if ends is None else int(ends) + self._leeway)
+            expires_at = None if ends is None else int(ends) + self._leeway
+            return User(id, issued_at=None if begins is None else int(begins), expires_at=expires_at)
         except InvalidRecipients as error:
             raise Refused(f"the token's {self._id_claim} cannot be an id: {error}") from error

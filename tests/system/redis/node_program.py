@@ -62,6 +62,8 @@ class Node:
     def portal_joined(self, id: str) -> None:
         """Ignore the notification."""
 
+    def doubted(self) -> None: ...
+
     def portal_left(self, id: str) -> None:
         """Ignore the notification."""
 

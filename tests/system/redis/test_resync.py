@@ -71,6 +71,8 @@ class Server:
     def portal_joined(self, id: str) -> None:
         """Nothing to do."""
 
+    def doubted(self) -> None: ...
+
     def portal_left(self, id: str) -> None:
         """Nothing to do."""
 

@@ -14,12 +14,13 @@ from ...messages.request import Reply
 from ...settings import Sync, check_namespace
 from ..base import DEFAULT_MEMBERSHIP, Membership, Receive, Watcher
 from ..inbox import AppendResult, Capacity, InboxEvent
-from ..outbox import Acknowledgement, Page, Read, Start
+from ..outbox import Acknowledgement, Page, Read, Standing, Start
 from ..pending import Pending
 from ..presence import PortalWatch
 from ..queries import Query
 from .cluster import Cluster, check_durability
 from .node import MemoryNode
+from .outbox import MemoryOutbox
 
 T = TypeVar("T")
 
@@ -113,7 +114,7 @@ class MemoryBackend:
         page = cluster.outboxes.attach(node, id, start, cluster.drop_expired())
         holding.floor = page.start if is_first else min(holding.floor, page.start)
         cluster.outboxes.revisit(id)
-        return page
+        return page._replace(standing=await self.standing(id))
 
     def detach(self, id: str) -> None:
         """Declare that `id` has left this node."""
@@ -172,13 +173,22 @@ class MemoryBackend:
 
     async def broadcasts(self, position: Position | None) -> Page:
         """Read the messages to everybody after a position."""
-        outbox = self._cluster.broadcasts
-        outbox.expire(self._cluster.clock())
-        if position is None:
-            return outbox.tip()
-        if outbox.holds(position):
-            return outbox.page("resumed", position.sequence)
-        return outbox.page("reset", outbox.top)
+        return self._page(self._cluster.broadcasts, position)
+
+    async def orders(self, position: Position | None) -> Page:
+        """Read the orders after a position."""
+        return self._page(self._cluster.orders, position)
+
+    async def standing(self, id: str) -> Standing:
+        """Return what a login of an id has to know."""
+        cluster = self._cluster
+        until, _ = cluster.revocation(id, cluster.clock()) or (None, None)
+        return Standing(until, Position(cluster.orders.epoch, cluster.orders.top))
+
+    def carried_out(self, position: Position) -> None:
+        """Note that this node has carried out every order up to a position."""
+        if self._node is not None:
+            self._node.carried_out = position.sequence
 
     async def query(self, query: Query[T]) -> T:
         """Return the answer to a query."""
@@ -189,6 +199,14 @@ class MemoryBackend:
         """Drop all messages of an outbox, and return their number."""
         outbox = self._cluster.outboxes.find(check_id(id), self._cluster.clock())
         return outbox.purge() if outbox else 0
+
+    def _page(self, outbox: MemoryOutbox, position: Position | None) -> Page:
+        outbox.expire(self._cluster.clock())
+        if position is None:
+            return outbox.tip()
+        if outbox.holds(position):
+            return outbox.page("resumed", position.sequence)
+        return outbox.page("reset", outbox.top)
 
     def _opened(self) -> MemoryNode:
         if self._node is None:

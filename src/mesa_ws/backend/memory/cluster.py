@@ -5,11 +5,22 @@ from typing import Any, NamedTuple
 
 from ...errors import Unsupported
 from ...messages.envelope import Envelope
+from ...messages.order import RETENTION, Order
 from ...messages.receipt import Delivery, Position, Receipt
 from ...settings import Durability
 from ..outbox import BROADCASTS
 from ..pending import Pending
-from ..queries import ConnectionCount, Heads, Online, OnlineCount, OnlineIds, Peek, Query
+from ..queries import (
+    CarriedOut,
+    ConnectionCount,
+    Heads,
+    Online,
+    OnlineCount,
+    OnlineIds,
+    Peek,
+    Progress,
+    Query,
+)
 from .inbox import MemoryInbox
 from .node import Holders, MemoryNode
 from .outbox import MemoryOutbox, Outboxes, StoredMessage, Timetable
@@ -39,6 +50,8 @@ class Cluster:
         holders: the nodes, and the connections of all ids on them.
         outboxes: messages to ids.
         broadcasts: messages to everybody.
+        orders: orders to all nodes.
+        revocations: id -> the time up to which its logins are revoked, and when that is forgotten.
         requesters: requester -> its pending requests.
         inbox: the events for portals.
     """
@@ -48,6 +61,8 @@ class Cluster:
         self.holders = Holders()
         self.outboxes = Outboxes(self.holders)
         self.broadcasts = MemoryOutbox()
+        self.orders = MemoryOutbox()
+        self.revocations: dict[str, tuple[float, float]] = {}
         self.requesters: dict[str, Pending] = {}
         self.inbox = MemoryInbox(clock)
         self._remembered: dict[str, _RememberedMessage] = {}
@@ -61,7 +76,7 @@ class Cluster:
             return self._to_everybody(envelope, known, now)
         return self._to_ids(envelope, known, now)
 
-    def answer(self, query: Query[Any]) -> Any:
+    def answer(self, query: Query[Any]) -> Any:  # noqa: PLR0911 - one for each kind
         """Return the answer to a query."""
         now, holders = self.clock(), self.holders
         match query:
@@ -73,6 +88,8 @@ class Cluster:
                 return holders.page(cursor)
             case ConnectionCount():
                 return sum(node.connections for node in holders.nodes)
+            case CarriedOut(position):
+                return self._progress(position)
             case Heads(ids):
                 found = {id: self.outboxes.find(id, now) for id in ids}
                 return {id: outbox.head if outbox else None for id, outbox in found.items()}
@@ -98,6 +115,7 @@ class Cluster:
         now = self.clock()
         self.outboxes.drop_expired(now)
         self.broadcasts.expire(now)
+        self.orders.expire(now)
         return now
 
     def _known(self, envelope: Envelope, now: float) -> Known:
@@ -118,13 +136,37 @@ class Cluster:
             return Receipt(envelope.message_id, {}, len(self.holders.nodes))
         position = None
         if envelope.retention is not None:
-            message = _stored_message(envelope, now, BROADCASTS.ttl)
-            position, _ = self.broadcasts.push(message, BROADCASTS)
+            is_order = envelope.kind == "order"
+            outbox, retention = (self.orders, RETENTION) if is_order else (self.broadcasts, BROADCASTS)
+            position, _ = outbox.push(_stored_message(envelope, now, retention.ttl), retention)
+            if is_order:
+                self._revoke(Order.read(envelope.body), now)
         known[EVERYBODY] = position
         sent = _sent(envelope, (), (position,) if position else ())
         for node in self.holders.nodes:
             node.deliver(sent)
         return Receipt(envelope.message_id, {}, len(self.holders.nodes))
+
+    def _progress(self, position: Position) -> Progress:
+        done = {node.name: node.carried_out >= position.sequence for node in self.holders.nodes}
+        return Progress(
+            *(tuple(name for name, is_done in done.items() if is_done is each) for each in (True, False))
+        )
+
+    def _revoke(self, order: Order | None, now: float) -> None:
+        if order is None or order.issued_before is None:
+            return
+        for id in order.ids:
+            until, _ = self.revocation(id, now) or (order.issued_before, 0.0)
+            self.revocations[id] = (max(until, order.issued_before), now + RETENTION.ttl)
+
+    def revocation(self, id: str, now: float) -> tuple[float, float] | None:
+        """Return the revocation of an id, unless it is so old that it counts no more."""
+        found = self.revocations.get(id)
+        if found is not None and found[1] <= now:
+            del self.revocations[id]
+            return None
+        return found
 
     def _to_ids(self, envelope: Envelope, known: Known, now: float) -> Receipt:
         retention = envelope.retention

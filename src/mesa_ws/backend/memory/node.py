@@ -53,6 +53,7 @@ class MemoryNode:
         name: random name of the node.
         held: id -> its connections here.
         connections: number of all connections, authenticated or not.
+        carried_out: sequence of the last order to all nodes that it has carried out.
         is_open: whether it has not left.
     """
 
@@ -65,6 +66,7 @@ class MemoryNode:
     name: str = ""
     held: dict[str, Holding] = field(default_factory=dict)
     connections: int = 0
+    carried_out: int = 0
     is_open: bool = True
     _reading: asyncio.Task[None] | None = None
     _rereads: SpacedCall = field(init=False)

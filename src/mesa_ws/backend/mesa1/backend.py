@@ -5,7 +5,7 @@ from ...messages.envelope import Envelope
 from ...messages.receipt import Position
 from ...messages.request import Reply
 from ..base import Membership, Receive, Watcher
-from ..outbox import Page
+from ..outbox import Page, Standing
 from ..redis_wire.backend import WireBackend
 from ..redis_wire.operations import NO_REQUESTS
 from .commands import NOWHERE
@@ -52,6 +52,17 @@ class Mesa1Backend(WireBackend[Mesa1Wire, Mesa1Node]):
     async def broadcasts(self, position: Position | None) -> Page:
         """Return an empty page: this wire does not keep messages to everybody."""
         return Page("fresh" if position is None else "resumed", NOWHERE, 0, 0, 0)
+
+    async def orders(self, position: Position | None) -> Page:
+        """Return an empty page: this wire has no orders to all nodes."""
+        return await self.broadcasts(position)
+
+    async def standing(self, id: str) -> Standing:
+        """Return that there is no order: this wire has none."""
+        return Standing()
+
+    def carried_out(self, position: Position) -> None:
+        """Do nothing: this wire has no orders."""
 
     async def request(self, request: Envelope, timeout: float) -> bytes:
         """Refuse: this wire has no requests.

@@ -14,6 +14,7 @@ from ...messages.receipt import Receipt, Stored
 from ...messages.recipients import check_id
 from ...settings import check_namespace
 from ..queries import (
+    CarriedOut,
     ConnectionCount,
     Heads,
     IdPage,
@@ -189,7 +190,7 @@ class Mesa1Wire:
                 return Operation([scan], _id_page)
             case ConnectionCount():
                 return Operation([("GET", keys.connections)], partial(_connection_count, keys))
-            case Heads():
+            case Heads() | CarriedOut():
                 raise Unsupported(NO_STATUS)
             case Peek(id, limit):
                 return Operation([commands.kept(keys, [id])], partial(_first_messages, max(1, limit)))

@@ -5,10 +5,10 @@ from ...messages.envelope import Envelope
 from ...messages.receipt import Position
 from ...messages.request import Reply
 from ..base import Membership, Receive, Watcher
-from ..outbox import Page
+from ..outbox import Page, Standing
 from ..presence import PortalWatch
 from ..redis_client.address import Address
-from ..redis_client.command import Call
+from ..redis_client.command import Call, Command, ms
 from ..redis_client.pipeline import Pipelines
 from ..redis_client.subscriber import Subscriber
 from ..redis_wire.backend import WireBackend
@@ -161,6 +161,22 @@ class RedisBackend(WireBackend[NativeWire, RedisNode]):
     async def broadcasts(self, position: Position | None) -> Page:
         """Read the messages to `*` after a position; see `Outbox.broadcasts`."""
         return await self._run(self._wire.broadcasts(position))
+
+    async def orders(self, position: Position | None) -> Page:
+        """Read the orders after a position; see `Orders.orders`."""
+        return await self._run(self._wire.orders(position))
+
+    async def standing(self, id: str) -> Standing:
+        """Return what a login of an id has to know; see `Orders.standing`."""
+        return await self._run(self._wire.standing(id))
+
+    def carried_out(self, position: Position) -> None:
+        """Note what this node has carried out; see `Orders.carried_out`."""
+        if self._node is not None:
+            keys = self._wire.keys
+            note: Command = ("HSET", keys.carried_out, self.node_id, f"{position.epoch}:{position.sequence}")
+            live: Command = ("PEXPIRE", keys.carried_out, ms(self._timing.expiry))
+            self._node.pipelines.main.post([note, live], _nothing)
 
     async def request(self, request: Envelope, timeout: float) -> bytes:
         """Ask the connections of one id; see `AsyncBus.request`."""

@@ -31,7 +31,7 @@ class FrameHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """
 
     counter: int
-    kind: Literal["message", "disconnect", "request", "connection", "marker"]
+    kind: Literal["message", "disconnect", "request", "connection", "order", "marker"]
     message_id: str
     ids: list[str] | Literal["*"]
     excluding: list[str]

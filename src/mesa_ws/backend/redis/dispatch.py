@@ -11,13 +11,14 @@ import msgspec
 
 from ...concurrency.retry import LimitedWarning
 from ...messages.envelope import Envelope
+from ...messages.order import RETENTION, Order
 from ...messages.receipt import Delivery, Position, Receipt
 from ..outbox import BROADCASTS
-from ..redis_client.command import MAX_IDS, Arguments, Command, Script, ms
+from ..redis_client.command import MAX_IDS, Arguments, Command, Script, chunks, ms
 from ..redis_client.durability import Proof
 from ..redis_client.pipeline import Operation
 from .keys import Keys
-from .scripts import ANNOUNCE, BROADCAST, DISPATCH, RELAY
+from .scripts import ANNOUNCE, BROADCAST, DISPATCH, RELAY, REVOKE
 
 _log = logging.getLogger("mesa_ws.backend")
 
@@ -61,7 +62,9 @@ class DispatchCalls(NamedTuple):
     def of(cls, keys: Keys, envelope: Envelope) -> "DispatchCalls":
         """Make the commands of one envelope."""
         is_to_everybody, ids, excluding = envelope.recipients
-        retention = BROADCASTS if envelope.retention and is_to_everybody else envelope.retention
+        retention = envelope.retention
+        if retention is not None and is_to_everybody and envelope.kind != "order":
+            retention = BROADCASTS
         shared = (keys.leases, keys.counters, keys.dispatches + envelope.message_id)
         args = message_args(keys, envelope)
         if retention is not None:
@@ -70,8 +73,11 @@ class DispatchCalls(NamedTuple):
         if is_to_everybody:
             script = BROADCAST if retention is None else ANNOUNCE
             own = [] if retention is None else [keys.broadcast_position, keys.broadcasts]
+            if envelope.kind == "order":
+                own = [keys.orders_position, keys.orders]
             unsent = msgspec.msgpack.encode(sorted(excluding))
-            return cls(envelope, [_command(script, [*shared, *own], [*args, unsent])])
+            announce = _command(script, [*shared, *own], [*args, unsent])
+            return cls(envelope, [*_revocations(keys, envelope), announce])
         script = RELAY if retention is None else DISPATCH
         prefixes = (keys.users,) if retention is None else (keys.positions, keys.outboxes, keys.users)
         commands = []
@@ -87,7 +93,9 @@ class DispatchCalls(NamedTuple):
         if envelope.recipients.everybody:
             if envelope.retention is None:
                 return Outcome(Receipt(envelope.message_id, {}, replies[0]))
-            nodes, _, _, _, is_corrupt, refusal = replies[0]
+            nodes, _, sequence, epoch, is_corrupt, refusal = replies[-1]
+            if envelope.kind == "order":
+                return Outcome(Receipt(envelope.message_id, {"*": _delivery(sequence, epoch, 0, 0)}, nodes))
             return Outcome(Receipt(envelope.message_id, {}, nodes), ["*"] if is_corrupt else [], refusal)
         nodes = sum(reply[0] for reply in replies)
         if envelope.retention is None:
@@ -115,6 +123,17 @@ class DispatchCalls(NamedTuple):
                 else:
                     deliveries[id] = _CORRUPT if online < 0 else _delivery(0, b"", online, 0)
         return deliveries
+
+
+def _revocations(keys: Keys, envelope: Envelope) -> list[Command]:
+    """Return the commands that keep a revocation for each of its ids, which logins look at."""
+    order = Order.read(envelope.body) if envelope.kind == "order" else None
+    if order is None or order.issued_before is None:
+        return []
+    args = (ms(RETENTION.ttl), repr(order.issued_before))
+    return [
+        _command(REVOKE, [keys.revocation(id) for id in some], args) for some in chunks(order.ids, MAX_IDS)
+    ]
 
 
 def dispatching(keys: Keys, envelopes: Iterable[Envelope]) -> Operation[list[Receipt]]:

@@ -61,6 +61,18 @@ class Keys(WireKeys):
     broadcasts = Name("b", ".b")
     """LIST: messages to `*` of the last five minutes."""
 
+    orders_position = Name("mo", ".b")
+    """HASH: the `position` of orders to all nodes. `EXPIRY` longer than the last order."""
+
+    orders = Name("bo", ".b")
+    """LIST: orders to all nodes of the last day."""
+
+    carried_out = Name("C")
+    """HASH: node -> `<epoch>:<sequence>` of the last order that it has carried out. `EXPIRY`."""
+
+    revocations = Name("V:")
+    """Prefix of every `revocation`."""
+
     queues = Name("q:")
     """Prefix of every `queue`."""
 
@@ -100,6 +112,10 @@ class Keys(WireKeys):
     def outbox(self, id: str) -> str:
         """LIST: messages of this id that are not known to be received. Lives as long as messages."""
         return f"{self.outboxes}{id}"
+
+    def revocation(self, id: str) -> str:
+        """STRING: logins of this id that were issued until this time are revoked. A day."""
+        return f"{self.revocations}{id}"
 
     def set_aside(self, id: str) -> str:
         """LIST: a corrupt `outbox` that was set aside; its position is there too. 7 days.

@@ -13,7 +13,7 @@ from ..redis_client.command import MAX_IDS, chunks
 from ..redis_client.pipeline import Pipeline
 from ..redis_wire.lease import LeaseKeeper
 from .dispatch import warn_of_corruption
-from .node_commands import NodeCommands, OutboxReply, answers, came_online
+from .node_commands import NodeCommands, OutboxReply, answers, came_online, read_standing, standing
 
 MemberEntry = tuple[int, int]
 """Number of sockets of an id here, and the version of that entry."""
@@ -152,11 +152,13 @@ class Members:
             command = self._commands.attach_and_read(
                 id, entry, start, is_announced=id in self.table.announced
             )
-            (reply,) = await self._pipeline.execute((command,), is_repeatable=True)
+            about = standing(self._commands.keys, id)
+            commands = (*about, command)
+            *known, reply = await self._pipeline.execute(commands, is_repeatable=True)
             if reply == 0:  # the lease was lost
-                (reply,) = await self._keeper.execute([command])
+                *known, reply = await self._keeper.execute(commands)
             (answer,) = answers(reply)
-            page = self._page(id, answer)
+            page = self._page(id, answer)._replace(standing=read_standing(known))
             if answer.came_online:
                 self._tell(id)
             return page

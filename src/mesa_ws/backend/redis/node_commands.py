@@ -4,6 +4,7 @@ Pure functions return `Call`s, and others read their replies. A runner sends the
 order, over one connection.
 """
 
+import math
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ...messages.receipt import Position
-from ..outbox import Acknowledgement, Entry, Page, Read, Start
+from ..outbox import Acknowledgement, Entry, Page, Read, Standing, Start
 from ..redis_client.command import MAX_IDS, Call, Command, chunks, ms, named
 from ..redis_wire.lease import Pulse
 from .keys import PARTITIONS, Keys
@@ -165,7 +166,10 @@ def reap(keys: Keys, node: str, expiry: int, grace: int) -> Call:
         expiry: milliseconds after which the written keys disappear.
         grace: milliseconds that its ids may be away.
     """
-    names = (keys.leases, keys.counters, keys.graces, keys.observers, keys.observed, keys.tallies, keys.signs)
+    names = (
+        *(keys.leases, keys.counters, keys.graces, keys.observers, keys.observed),
+        *(keys.tallies, keys.signs, keys.carried_out),
+    )
     args = named(
         node=node,
         expiry=expiry,
@@ -183,6 +187,25 @@ def came_online(ids: Iterable[str], reply: Any) -> list[str] | None:
     if reply == 0:
         return None
     return [id for id, (first,) in zip(ids, reply, strict=True) if first]
+
+
+def standing(keys: Keys, id: str) -> list[Command]:
+    """Read what a login of an id has to know of orders; `read_standing` reads the replies."""
+    return [("HMGET", keys.orders_position, "e", "s"), ("GET", keys.revocation(id))]
+
+
+def read_standing(replies: Sequence[Any]) -> Standing:
+    """Read the replies to `standing`; a revocation that cannot be read revokes everything."""
+    (epoch, sequence), revoked = replies
+    position = None
+    if epoch is not None and sequence is not None and sequence.isdigit():
+        position = Position(epoch.decode(errors="replace"), int(sequence))
+    if revoked is None:
+        return Standing(None, position)
+    try:
+        return Standing(float(revoked), position)
+    except ValueError:
+        return Standing(math.inf, position)
 
 
 def outbox_keys(keys: Keys, ids: Iterable[str]) -> list[str]:

@@ -49,6 +49,8 @@ ANNOUNCE = _script("announce", "outbox")
 ATTACH = _script("attach", "outbox")
 ACK = _script("ack", "outbox")
 BROADCASTS = _script("broadcasts", "outbox")
+REVOKE = _script("revoke")
+PROGRESS = _script("progress")
 HEADS = _script("heads", "outbox")
 WAITING = _script("waiting")
 PURGE = _script("purge", "outbox")
@@ -68,6 +70,7 @@ LEAVE = _script("leave")
 SCRIPTS = (
     *(RELAY, BROADCAST, ONLINE, TALLY, DETACH, HEARTBEAT, REAP, DEPART),
     *(DISPATCH, ANNOUNCE, ATTACH, ACK, BROADCASTS, HEADS, PURGE, IMPORT, WAITING),
+    *(REVOKE, PROGRESS),
     *(APPEND, PORTAL_HEARTBEAT, SETTLE, OBSERVE, REPLY, REVIVE, BACKLOG, SET_ASIDE, LEAVE, RIGHTS),
 )
 """All scripts; every connection loads them before it is used."""

@@ -8,8 +8,9 @@ from ...errors import BackendRefused
 from ...messages.receipt import OutboxHead, Position, Range, Stored
 from ...messages.recipients import check_id
 from ...settings import check_namespace
-from ..outbox import Entry, Page
+from ..outbox import Entry, Page, Standing
 from ..queries import (
+    CarriedOut,
     ConnectionCount,
     Heads,
     IdPage,
@@ -17,6 +18,7 @@ from ..queries import (
     OnlineCount,
     OnlineIds,
     Peek,
+    Progress,
     Query,
     check_cursor,
 )
@@ -27,9 +29,17 @@ from ..redis_wire.handshake import WireHandshake
 from ..redis_wire.rights import Rights
 from .dispatch import dispatching, warn_of_corruption
 from .keys import PARTITIONS, Keys
-from .node_commands import InvalidEntry, OutboxReply, RawEntry, page_of, position_args
+from .node_commands import (
+    InvalidEntry,
+    OutboxReply,
+    RawEntry,
+    page_of,
+    position_args,
+    read_standing,
+    standing,
+)
 from .rights import of_dispatcher, of_server
-from .scripts import BROADCASTS, HEADS, LEAVE, ONLINE, PURGE, SCRIPTS, TALLY
+from .scripts import BROADCASTS, HEADS, LEAVE, ONLINE, PROGRESS, PURGE, SCRIPTS, TALLY
 
 MAX_PEEK = 1000
 """Maximum number of messages that `peek` returns."""
@@ -100,7 +110,7 @@ class NativeWire:
         rights = of_dispatcher(self.keys, stores=stores)
         return NativeHandshake(self.keys, rights, stores=stores, allow_eviction=allow_eviction)
 
-    def query(self, query: Query[Any]) -> Operation[Any]:
+    def query(self, query: Query[Any]) -> Operation[Any]:  # noqa: PLR0911 - one for each kind
         """Answer a query."""
         keys = self.keys
         match query:
@@ -114,11 +124,25 @@ class NativeWire:
             case ConnectionCount():
                 tally = Call(TALLY, (keys.leases, keys.tallies), ())
                 return Operation([tally.command], lambda replies: int(replies[0]))
+            case CarriedOut(position):
+                progress = Call(PROGRESS, (keys.leases, keys.carried_out, keys.orders_position), ())
+                return Operation([progress.command], lambda replies: _progress(position, replies[0]))
             case Heads(ids):
                 return Operation(_commands(heads(keys, ids)), partial(outbox_heads, ids))
             case Peek(id, limit):
                 return Operation([peek(keys, id, limit).command], lambda replies: stored(replies[0]))
         raise NotImplementedError(query)
+
+    def orders(self, position: Position | None) -> Operation[Page]:
+        """Read the orders after a position."""
+        keys = self.keys
+        args = position_args(position) if position else ("", 0)
+        call = Call(BROADCASTS, (keys.orders_position, keys.orders), args)
+        return Operation([call.command], lambda replies: broadcast_answer(replies[0]).page)
+
+    def standing(self, id: str) -> Operation[Standing]:
+        """Return what a login of an id has to know."""
+        return Operation(standing(self.keys, id), read_standing)
 
     def purge(self, id: str) -> Operation[int]:
         """Drop the messages of an outbox. Not retried: a second run would return 0."""
@@ -134,6 +158,20 @@ class NativeWire:
             return answer.page
 
         return Operation([broadcasts(self.keys, position).command], page)
+
+
+def _progress(position: Position, reply: Sequence[bytes]) -> Progress:
+    """Read the reply of `progress.lua`: who is in the epoch of today has passed those before."""
+    current, nodes = reply[0].decode(errors="replace"), chunks(reply[1:], 2)
+    done: dict[bool, list[str]] = {True: [], False: []}
+    for node, noted in nodes:
+        epoch, _, sequence = noted.decode(errors="replace").partition(":")
+        if epoch == position.epoch:
+            is_done = sequence.isdigit() and int(sequence) >= position.sequence
+        else:
+            is_done = epoch == current
+        done[is_done].append(node.decode(errors="replace"))
+    return Progress(tuple(done[True]), tuple(done[False]))
 
 
 def _commands(calls: Iterable[Call]) -> list[Command]:

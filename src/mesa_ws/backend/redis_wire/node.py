@@ -66,6 +66,9 @@ class NodeChannel(Protocol):
 class NoWatcher:
     """Watcher that ignores every event."""
 
+    def doubted(self) -> None:
+        """Do nothing."""
+
     async def catch_up(self) -> None:
         """Do nothing."""
 
@@ -173,6 +176,7 @@ class WireNode:
         """Synchronize soon: messages may have been missed, or Redis may have lost data."""
         self._is_synchronized = False
         self._doubt.set()
+        self._watcher.doubted()
 
     def on_lost_lease(self) -> None:
         """Handle a lease that ran out; the keeper reports a doubt, too."""

@@ -290,6 +290,8 @@ async def test_an_id_that_came_back_has_no_grace_running() -> None:
         def portal_joined(self, id: str) -> None:
             """Do nothing."""
 
+        def doubted(self) -> None: ...
+
         def portal_left(self, id: str) -> None:
             """Do nothing."""
 

@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- Release the ids of a node whose lease ran out, and end its connections, some at a time.
 --
--- KEYS   1 leases, 2 counters, 3 the ids with their graces, 4 observers, 5 their stream, 6 tallies, 7 signs
+-- KEYS   1 leases, 2 counters, 3 the ids with their graces, 4 observers, 5 their stream, 6 tallies, 7 signs,
+--        8 carried out
 -- ARGV   1 map
 -- MAP    node: one that gives up its own lease, or '' for the one whose lease ran out first
 --        expiry: life of the keys of a cluster (ms)
@@ -13,7 +14,7 @@
 -- Connections that portals know of end: each gets its last event.
 -- An id that no node holds any more is offline when its grace is over, as depart.lua reports.
 
-local leases, counters, graces, observers, stream, tallies, signs = unpack(KEYS)
+local leases, counters, graces, observers, stream, tallies, signs, carried_out = unpack(KEYS)
 local args, now = cmsgpack.unpack(ARGV[1]), now_ms()
 local node = node_to_reap(leases, signs, args.node, now)
 if not node then return 0 end
@@ -47,6 +48,6 @@ prolong()
 if redis.call('EXISTS', open) == 1 or redis.call('EXISTS', held) == 1 then return 1 end
 
 redis.call('ZREM', leases, node)
-for _, key in ipairs({counters, tallies}) do redis.call('HDEL', key, node) end
+for _, key in ipairs({counters, tallies, carried_out}) do redis.call('HDEL', key, node) end
 redis.call('HDEL', signs, '+' .. node)
 return args.node == '' and 1 or 0

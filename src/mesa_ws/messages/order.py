@@ -1,0 +1,81 @@
+"""Orders to all nodes of a cluster that are kept until each has carried them out.
+
+An order ends connections of ids: all that were open when it was given, or, as a *revocation*, those of users
+whose login was issued before a time. A revocation is also kept for each id, for logins that come later.
+"""
+
+import math
+from collections.abc import Iterable
+
+import msgspec
+
+from ..close import CloseCode, check_close
+from ..errors import InvalidInput
+from .envelope import Envelope, Retention, name_dispatch
+from .recipients import Recipients, check_ids
+
+RETENTION = Retention(max_messages=100_000, max_bytes=64 * 1024 * 1024, ttl=86_400.0)
+"""For how long an order is kept: longer than any node with a lease is away."""
+
+MAX_IDS = 10_000
+"""Ids of one order."""
+
+
+class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """An order, as nodes read it.
+
+    Later versions append members; readers ignore members that they do not know.
+
+    Attributes:
+        ids: whose connections end.
+        code: close code of these connections.
+        reason: text of the close frame.
+        issued_before: only logins that were issued at this time or before end, in seconds since 1970; None
+            for all. A login whose time is not known ends, too.
+    """
+
+    ids: tuple[str, ...]
+    code: int = CloseCode.NORMAL
+    reason: str = ""
+    issued_before: float | None = None
+
+    @classmethod
+    def read(cls, body: bytes) -> "Order | None":
+        """Read an order; None if the bytes are not one."""
+        try:
+            return _DECODER.decode(body)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
+
+    def envelope(self, idempotency_key: str | None = None) -> Envelope:
+        """Return the order as it is dispatched to all nodes."""
+        message_id, remember = name_dispatch(idempotency_key)
+        body = msgspec.msgpack.encode(self)
+        everybody = Recipients(True, (), frozenset())
+        return Envelope(everybody, body, "order", message_id, RETENTION, remember or RETENTION.ttl)
+
+    def concerns(self, issued_at: float | None) -> bool:
+        """Whether a login that was issued at a time ends."""
+        return self.issued_before is None or is_revoked(self.issued_before, issued_at)
+
+
+def is_revoked(until: float, issued_at: float | None) -> bool:
+    """Whether a login that was issued at a time is revoked; equal seconds count as before."""
+    return issued_at is None or math.floor(issued_at) <= until
+
+
+def prepare_order(ids: Iterable[str], code: int, reason: str, issued_before: float | None = None) -> Order:
+    """Check an order.
+
+    Raises:
+        InvalidRecipients: `ids` are not ids.
+        InvalidInput: there are too many of them, or none, or the code or the reason cannot be used.
+    """
+    checked = check_ids(ids)
+    if not 0 < len(checked) <= MAX_IDS:
+        raise InvalidInput(f"ids: expected 1 to {MAX_IDS}, got {len(checked)}")
+    check_close(code, reason)
+    return Order(tuple(checked), int(code), reason, issued_before)
+
+
+_DECODER = msgspec.msgpack.Decoder(Order)
