@@ -304,7 +304,7 @@ GROUPS = (
         {
             "trusted_proxies": ("if not self.trusts(peer[0]):", "if False:"),
             "the rightmost address": ("in reversed(hops):", "in hops:"),
-            "proxies of a request": ("return client if len(hops) <= MAX_PROXIES else None", "return client"),
+            "proxies of a request": ('.rsplit(",", MAX_PROXIES)', '.split(",")'),
             "parts of Forwarded that are malformed": (" and None not in parts", ""),
         },
     ),
