@@ -22,7 +22,7 @@ from mesa_ws.backend.http.dispatch_schema import MAX_BATCH
 from mesa_ws.backend.http.exchange import KEEP_ALIVE as DISPATCHER_KEEP_ALIVE
 from mesa_ws.backend.inbox import (
     GUARANTEED_EVENTS,
-    MAX_CONNECTION_WEIGHT,
+    MAX_ACCOUNT_WEIGHT,
     MAX_DEAD,
     MAX_KEPT,
     MAX_OBSERVED,
@@ -133,7 +133,7 @@ PROMISES = [
     ("howto/request.md", f"up to {WORDS[MORE]} times `max_queued` of `Limits`"),
     ("howto/request.md", f"up to {WORDS[MORE_OF_CLIENT]} times `max_queued`"),
     ("howto/portals.md", f"its lease is over, {DEFAULT_LEASE:g} seconds"),
-    ("howto/portals.md", f"Of one connection {MAX_CONNECTION_WEIGHT} events wait"),
+    ("howto/portals.md", f"Of one connection {MAX_ACCOUNT_WEIGHT} events wait"),
     ("howto/portals.md", f"{WORDS[PARTITIONS].capitalize()} queues hold the events"),
     ("howto/portals.md", f"after {HAND_OVER:g} seconds in any case"),
     ("howto/portals.md", f"what it has begun within {WORDS[int(PORTAL_GRACE)]} seconds"),
@@ -150,7 +150,7 @@ PROMISES = [
     ("explanation/delivery.md", f"but always {GUARANTEED_EVENTS} in each of {PARTITIONS} queues"),
     (
         "explanation/delivery.md",
-        f"| {MAX_CONNECTION_WEIGHT}, where each {KIB[WEIGHT_UNIT]} of a message counts as one more |",
+        f"| {MAX_ACCOUNT_WEIGHT}, where each {KIB[WEIGHT_UNIT]} of a message counts as one more |",
     ),
     (
         "explanation/delivery.md",

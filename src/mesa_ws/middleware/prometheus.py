@@ -10,6 +10,7 @@ from ..messages.message import Message
 from ..server.connection import Connection
 from ..server.middleware import Middleware
 from ..server.node import Node
+from ..server.portal_forwarding import Forwarder
 
 try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
@@ -41,6 +42,18 @@ class _Counts(Collector):
         yield family
 
 
+class _Delayed(Collector):
+    """Exports the events of clients that had to wait for a place in the portals' backlog."""
+
+    def __init__(self, forwarder: Forwarder | None) -> None:
+        self._forwarder = forwarder
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        text = "Events of clients that waited for a place in the backlog of portals."
+        delayed = self._forwarder.delayed if self._forwarder is not None else 0
+        yield CounterMetricFamily("mesa_portal_events_delayed", text, value=delayed)
+
+
 def _export_state(server: Node, registry: CollectorRegistry) -> None:
     """Export what the server itself knows at any time."""
 
@@ -56,6 +69,7 @@ def _export_state(server: Node, registry: CollectorRegistry) -> None:
         ("slow_readers_closed", "Clients that were closed as too much waited for them.", slow.closed),
     ):
         registry.register(_Counts(name, help, "limit", counts))
+    registry.register(_Delayed(server.handlers.forwarder))
 
 
 class PrometheusMetrics(Middleware):

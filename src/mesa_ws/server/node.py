@@ -77,14 +77,16 @@ class Node(Hooks, LoopTasks):
         self._id_calls = KeyedQueues(_make, spawn=self.spawn)
         self._portal_calls = KeyedQueues(_make, spawn=self.spawn)
         self.backend: Backend = backend_of(backend, self.settings)
-        if self.settings.portals.enabled:
-            # Portals of 1.x return nothing.
-            most = self.settings.limits.max_requests if self.settings.wire == "native" else 0
-            self.handlers.forwarder = Forwarder(self.backend, self.settings.portals, most, self.handlers.log)
         self._numbers = count(1)
         self.connection_limits = ConnectionLimits(
             self.settings.limits, self.handlers.log, self.settings.trusted_proxies or ()
         )
+        if self.settings.portals.enabled:
+            # Portals of 1.x return nothing.
+            most = self.settings.limits.max_requests if self.settings.wire == "native" else 0
+            self.handlers.forwarder = Forwarder(
+                self.backend, self.settings.portals, most, self.connection_limits, self.handlers.log
+            )
         self.slow_readers = SlowReaders(self.settings.limits.max_node_buffer, self.handlers.log)
         self.origins = Origins(self.settings.allowed_origins, self.handlers.log)
         self.notifications = Notifications(self.handlers, self.spawn)
