@@ -18,7 +18,7 @@ from mesa_ws.transports.run import Endpoint
 from tests.system.server.peer import LIMIT, Peer
 from tests.system.waiting import until
 
-PLACES = 400
+PLACES = 1600
 """Of the one queue."""
 
 EACH = 150

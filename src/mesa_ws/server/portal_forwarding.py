@@ -57,7 +57,7 @@ _FULL = "the backlog of portals is full, for all or for some clients; are enough
 PortalAnswer = asyncio.Future[bytes | Failure]
 """The encoded message that answers a request, or why there is none."""
 
-GUESTS_PART = 4
+GUESTS_PART = 16
 """Part of what portals read ahead, one in so many, that messages of guests may fill."""
 
 FIRST_PAUSE = 0.05
