@@ -153,7 +153,7 @@ class Forwarder:
             partition_of(sender.connection_id) if self._spreads else 0,
             self._backend.node_id,
             PendingRequests[bytes](self._max_requests),
-            self._limits.network_of(sender),
+            self._limits.network_of_guest(sender),
         )
         await self._forward("connection", sender)
 
