@@ -9,7 +9,7 @@ from .backend.mesa1 import Mesa1Backend
 from .backend.redis import RedisBackend
 from .client import Client, ConnectionInfo, FilePositions, PositionStore
 from .close import CloseCode
-from .dispatcher import AsyncDispatcher, Dispatch, Dispatcher
+from .dispatcher import AsyncDispatcher, Dispatch, Dispatcher, Latest
 from .errors import (
     AuthenticationFailed,
     BackendError,
@@ -85,6 +85,7 @@ __all__ = [
     "InvalidRecipients",
     "InvalidSettings",
     "Keepalive",
+    "Latest",
     "Limits",
     "ListenFailed",
     "MemoryBackend",

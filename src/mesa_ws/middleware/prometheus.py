@@ -64,11 +64,12 @@ def _export_state(server: Node, registry: CollectorRegistry) -> None:
     gauge("ids", "Ids with a connection to this server.", lambda: len(server.fanout.by_id))
     gauge("handshakes", "Handshakes of clients under way.", lambda: limits.handshakes)
     gauge("waiting_bytes", "Bytes that wait for slow clients.", lambda: slow.waiting)
-    for name, help, counts in (
-        ("connections_refused", "Connections that a limit refused.", limits.refused),
-        ("slow_readers_closed", "Clients that were closed as too much waited for them.", slow.closed),
+    for name, help, label, counts in (
+        ("connections_refused", "Connections that a limit refused.", "limit", limits.refused),
+        ("slow_readers_closed", "Clients closed as too much waited for them.", "limit", slow.closed),
+        ("messages_skipped", "Messages dropped or replaced for slow clients.", "delivery", slow.skipped),
     ):
-        registry.register(_Counts(name, help, "limit", counts))
+        registry.register(_Counts(name, help, label, counts))
     registry.register(_Delayed(server.handlers.forwarder))
 
 

@@ -170,8 +170,17 @@ class Fanout:
         self._large.deliver(write, found, lambda: self._wrote(envelope, tuple(found)))
 
     def _deliver_unstored(self, envelope: Envelope) -> None:
-        body = envelope.body
-        self._deliver_to_open(envelope, lambda connection: connection.send_queue.write(body))
+        body, policy = envelope.body, envelope.delivery
+        if not policy:
+            self._deliver_to_open(envelope, lambda connection: connection.send_queue.write(body))
+            return
+        missed: set[Connection] = set()
+
+        def offer(connection: Connection) -> None:
+            if not connection.send_queue.offer(policy, body):
+                missed.add(connection)
+
+        self._deliver_to_open(envelope, offer, missed)
 
     def _deliver_other(self, envelope: Envelope) -> None:
         if envelope.kind == "request":
@@ -183,14 +192,17 @@ class Fanout:
             reached = self._forwarder.deliver(envelope)
             self._notifications.wrote(envelope.body, reached, from_this_node=False)
 
-    def _deliver_to_open(self, envelope: Envelope, write: Write) -> None:
-        recipients = envelope.recipients
+    def _deliver_to_open(
+        self, envelope: Envelope, write: Write, missed: Collection[Connection] = ()
+    ) -> None:
+        """Write to the recipients that are connected; `missed` are then those that got nothing."""
+        recipients, wrote = envelope.recipients, partial(self._wrote, envelope, missed=missed)
         if recipients.everybody:
-            self._to_everybody(recipients.excluding, write, _nothing, partial(self._wrote, envelope))
+            self._to_everybody(recipients.excluding, write, _nothing, wrote)
             return
         by_id = self.by_id
         found = [connection for id in recipients.ids for connection in by_id.get(id, ())]
-        self._large.deliver(write, found, lambda: self._wrote(envelope, found))
+        self._large.deliver(write, found, lambda: wrote(found))
 
     def _disconnect(self, connection: Connection) -> None:
         connection.large_delivery = DONE  # what comes after the disconnection is not for it
@@ -246,7 +258,11 @@ class Fanout:
 
         self._large.deliver(write_or_skip, None, lambda: wrote(reached))
 
-    def _wrote(self, envelope: Envelope, reached: Sequence[Connection]) -> None:
+    def _wrote(
+        self, envelope: Envelope, reached: Sequence[Connection], missed: Collection[Connection] = ()
+    ) -> None:
+        if missed:
+            reached = [connection for connection in reached if connection not in missed]
         if log.isEnabledFor(logging.DEBUG):
             log_delivery(log, envelope, len(reached))
         if self._notifications.sent_handlers and envelope.kind == "message":

@@ -14,7 +14,7 @@ from ..backend.urls import backend_of
 from ..concurrency.blocking import awaited
 from ..concurrency.queues import KeyedQueues
 from ..errors import MesaError, Unsupported
-from ..messages.envelope import Retention, new_message_id, prepare
+from ..messages.envelope import DeliveryPolicy, Retention, new_message_id, prepare
 from ..messages.message import DispatchEvent, Message, reserved_opcodes
 from ..messages.message_log import log_dispatches
 from ..messages.receipt import Receipt
@@ -204,6 +204,7 @@ class Node(Hooks, LoopTasks):
         *,
         idempotency_key: str | None = None,
         durability: Durability = "memory",
+        delivery: DeliveryPolicy | None = None,
     ) -> Receipt:
         """Send to every connection of the recipients, wherever in the cluster they are.
 
@@ -216,12 +217,14 @@ class Node(Hooks, LoopTasks):
             excluding: ids that do not receive it, also with `"*"`.
             idempotency_key: a name for this message, which no id gets twice within 24 hours.
             durability: what a stored message has to reach first: `memory`, `fsync` or `replicated`.
+            delivery: what may happen to a message that is not stored for a client that reads slowly:
+                `"volatile"` or `Latest(key)`, as in `Dispatcher.dispatch`.
 
         Raises:
             InvalidMessage: the message cannot go on the wire.
             InvalidRecipients: recipients or exclusions are not ids.
-            InvalidInput: the key or the durability cannot be used.
-            Unsupported: the backend does not have that durability.
+            InvalidInput: the key, the durability or the delivery cannot be used.
+            Unsupported: the backend does not have that durability or delivery.
             BackendError: the backend did not accept it.
             MesaError: the server is not running, or in another event loop.
             Exception: raised by a middleware's `before_send`.
@@ -236,6 +239,7 @@ class Node(Hooks, LoopTasks):
             retention=self._retention,
             idempotency_key=idempotency_key,
             durability=durability,
+            delivery=delivery,
             reserved=self.reserved,
         )
         self._check_loop("send")
@@ -278,6 +282,7 @@ class Node(Hooks, LoopTasks):
         *,
         idempotency_key: str | None = None,
         durability: Durability = "memory",
+        delivery: DeliveryPolicy | None = None,
     ) -> Receipt:
         """Send like `send`, from a thread, such as that of a `def` handler.
 
@@ -288,7 +293,12 @@ class Node(Hooks, LoopTasks):
         return self.wait_in_thread(
             "send",
             lambda: self.send(
-                message, recipients, excluding, idempotency_key=idempotency_key, durability=durability
+                message,
+                recipients,
+                excluding,
+                idempotency_key=idempotency_key,
+                durability=durability,
+                delivery=delivery,
             ),
         )
 

@@ -157,6 +157,11 @@ class NativeTransport(WSListener):
         loop = asyncio.get_running_loop()
         self._closing = loop.call_later(CLOSE_TIMEOUT, self._ws.disconnect, False)
 
+    def hold_back(self) -> None:
+        """Count the client as too slow until it has read what waits."""
+        self._is_congested = True
+        self._connection.congested()
+
     def pause_reading(self) -> None:
         """Stop reading the socket, and make TCP check whether the client is still connected."""
         if not self._ws.is_disconnected:
@@ -250,9 +255,8 @@ class NativeTransport(WSListener):
         """Tell the connection that more waits, and whether that is too much."""
         high = self._listener.high_water
         if not self._is_congested and self._closing is None and self.buffered > high:
-            self._is_congested = True
             self._ws.underlying_transport.set_write_buffer_limits(high=high)
-            self._connection.congested()
+            self.hold_back()
         self._connection.send_queue.recount()
 
     @property

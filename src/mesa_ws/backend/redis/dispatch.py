@@ -71,8 +71,11 @@ class DispatchCalls(NamedTuple):
             script = BROADCAST if retention is None else ANNOUNCE
             own = [] if retention is None else [keys.broadcast_position, keys.broadcasts]
             unsent = msgspec.msgpack.encode(sorted(excluding))
-            return cls(envelope, [_command(script, [*shared, *own], [*args, unsent])])
+            more = [unsent] if retention is not None else [unsent, envelope.delivery]
+            return cls(envelope, [_command(script, [*shared, *own], [*args, *more])])
         script = RELAY if retention is None else DISPATCH
+        if retention is None:
+            args = (*args, envelope.delivery)
         prefixes = (keys.users,) if retention is None else (keys.positions, keys.outboxes, keys.users)
         commands = []
         for start in range(0, len(ids), MAX_IDS):
