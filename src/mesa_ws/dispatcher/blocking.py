@@ -94,10 +94,8 @@ class Dispatcher:
                 with `"fsync"`, on its disk (Redis 7.2 or later with AOF); with `"replicated"`, on
                 all replicas that are online, which holds through a failover together with Redis's
                 own `min-replicas-to-write`.
-            delivery: what may happen to the message for a client that reads slowly; it must not be
-                stored. `"volatile"`: it is dropped if anything waits for the client. `Latest(key)`: it waits
-                until a newer one with the same key replaces it. Other messages are neither dropped nor
-                replaced.
+            delivery: what may happen to a message that is not stored, for a client that reads slowly:
+                `"volatile"` drops it, `Latest(key)` lets a newer one with the same key replace it.
 
         Returns:
             The outcome for each id. Handed to a server is not yet received: see `status`.

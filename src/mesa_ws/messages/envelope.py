@@ -199,24 +199,10 @@ def prepare(
         return Envelope(checked, b"", "disconnect", message_id, remember=remember)
     body = encode_message(message, reserved)
     if retention is not None:
-        size, most = len(body), retention.max_bytes
-        if size > most:
-            raise InvalidMessage(
-                f"message: expected at most {most} bytes, which an outbox holds, got {size}; "
-                "raise Sync(max_bytes=...), or send it with sync=False"
-            )
+        _check_size(body, retention)
         remember = remember or REMEMBERED
-    return Envelope(
-        checked,
-        body,
-        "message",
-        message_id,
-        retention,
-        remember,
-        durability,
-        sync=message.sync,
-        delivery=policy,
-    )
+    sync = message.sync
+    return Envelope(checked, body, "message", message_id, retention, remember, durability, (), sync, policy)
 
 
 def prepare_all(
@@ -333,6 +319,15 @@ def _policy(delivery: object, message: Message | DispatchEvent, *, is_stored: bo
             "what is stored is never dropped or replaced, send it with Message(..., sync=False)"
         )
     return text
+
+
+def _check_size(body: bytes, retention: Retention) -> None:
+    size, most = len(body), retention.max_bytes
+    if size > most:
+        raise InvalidMessage(
+            f"message: expected at most {most} bytes, which an outbox holds, got {size}; "
+            "raise Sync(max_bytes=...), or send it with sync=False"
+        )
 
 
 def _check_durability(durability: object, *, is_stored: bool) -> None:

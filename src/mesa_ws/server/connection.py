@@ -310,7 +310,8 @@ class Connection:
         """End a connection that the client has closed, or that is broken."""
         if self._ended is None:
             self._finish(_Ended(code, reason))
-        self.send_queue.ended()
+        if self.send_queue.is_slow:
+            self.send_queue.ended()
         self._flow = None  # it refers to this connection, which would be freed in a cycle only
 
     # From the node.

@@ -217,20 +217,16 @@ class Node(Hooks, LoopTasks):
             excluding: ids that do not receive it, also with `"*"`.
             idempotency_key: a name for this message, which no id gets twice within 24 hours.
             durability: what a stored message has to reach first: `memory`, `fsync` or `replicated`.
-            delivery: what may happen to a message that is not stored for a client that reads slowly:
-                `"volatile"` or `Latest(key)`, as in `Dispatcher.dispatch`.
+            delivery: `"volatile"` or `Latest(key)`, as in `Dispatcher.dispatch`.
 
         Raises:
-            InvalidMessage: the message cannot go on the wire.
-            InvalidRecipients: recipients or exclusions are not ids.
-            InvalidInput: the key, the durability or the delivery cannot be used.
+            InvalidInput: the message, the recipients or another argument cannot be used.
             Unsupported: the backend does not have that durability or delivery.
             BackendError: the backend did not accept it.
             MesaError: the server is not running, or in another event loop.
             Exception: raised by a middleware's `before_send`.
         """
-        going = self.handlers.outgoing(message, None)
-        if going is None:
+        if (going := self.handlers.outgoing(message, None)) is None:
             return Receipt(new_message_id(), {}, 0)
         envelope = prepare(
             going,

@@ -261,8 +261,7 @@ class SendQueue:
 
     def ended(self) -> None:
         """Count nothing any more: the transport is closed."""
-        if self.is_slow:
-            self._readers.closing(self, 0)
+        self._readers.closing(self, 0)
 
     def cut(self) -> None:
         """End the connection at once, and free what waits for it."""

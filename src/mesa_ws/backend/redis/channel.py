@@ -69,7 +69,7 @@ class NodeFrame(NamedTuple):
         everybody = head.ids == "*"
         recipients = Recipients(everybody, () if everybody else tuple(head.ids), frozenset(head.excluding))
         kind: Any = head.kind
-        positions, delivery = _positions(head), read_policy(head.delivery)
+        positions, delivery = _positions(head), read_policy(head.delivery) if head.delivery else ""
         return cls(
             head,
             Envelope(recipients, data[start:], kind, head.message_id, positions=positions, delivery=delivery),
