@@ -192,9 +192,7 @@ class Fanout:
             reached = self._forwarder.deliver(envelope)
             self._notifications.wrote(envelope.body, reached, from_this_node=False)
 
-    def _deliver_to_open(
-        self, envelope: Envelope, write: Write, missed: Collection[Connection] = ()
-    ) -> None:
+    def _deliver_to_open(self, envelope: Envelope, write: Write, missed: Collection[Connection] = ()) -> None:
         """Write to the recipients that are connected; `missed` are then those that got nothing."""
         recipients, wrote = envelope.recipients, partial(self._wrote, envelope, missed=missed)
         if recipients.everybody:
