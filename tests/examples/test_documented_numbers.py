@@ -57,6 +57,7 @@ from mesa_ws.portal.worker import GRACE as PORTAL_GRACE
 from mesa_ws.protocol.client import MAX_MESSAGES
 from mesa_ws.protocol.cursor import WINDOW_MESSAGES
 from mesa_ws.server.connection_limits import MAX_KNOWN, PREFIX_OF_IPV6
+from mesa_ws.server.fanout import COMING_BACK, SENDING_AWAY
 from mesa_ws.server.flow_control import PATIENCE as MORE
 from mesa_ws.server.node import GRACE
 from mesa_ws.server.portal_forwarding import GUESTS_PART
@@ -127,6 +128,7 @@ PROMISES = [
     ("howto/deploy.md", f"after {KEEPALIVE.interval:g} seconds of silence"),
     ("howto/deploy.md", f"A server ends within {END:g} seconds"),
     ("howto/deploy.md", f"and it ends within {END:g} seconds"),
+    ("howto/deploy.md", f"{COMING_BACK} in a second and all within {SENDING_AWAY:g} seconds"),
     ("howto/deploy.md", f"gives handlers {WORDS[int(GRACE)]} seconds"),
     ("howto/dispatch.md", f"no answer within `timeout` ({default(Dispatcher, 'timeout'):g} seconds)"),
     ("howto/request.md", f"within `timeout` seconds ({PATIENCE:g} by default)"),

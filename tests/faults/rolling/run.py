@@ -45,7 +45,7 @@ class Report(NamedTuple):
         codes: exit codes of the nodes.
         handshakes: handshakes of each node since the first restart began.
         peaks: of these, most in one second.
-        away: seconds that clients were away after a node was told to stop: half of them, and the longest.
+        back: seconds after a node was told to stop until clients were back: half of them, and the last.
     """
 
     clients: int
@@ -57,20 +57,21 @@ class Report(NamedTuple):
     codes: list[int]
     handshakes: list[int]
     peaks: list[int]
-    away: tuple[float, float]
+    back: tuple[float, float]
 
     def __str__(self) -> str:
-        pace = f" that come back as slowly as {self.clients}" if self.clients > CLIENTS else ""
+        pace = f" at the pace of {self.clients}" if self.clients > CLIENTS else ""
         pairs = zip(self.peaks, self.handshakes, strict=True)
         peaks = ", ".join(f"{most} of {all}" for most, all in pairs)
-        median, longest = self.away
+        median, longest = self.back
         return "\n".join(
             [
-                f"rolling restart of {NODES} nodes with {CLIENTS} clients{pace}: {self.verdict}",
+                f"rolling restart of {NODES} nodes with {CLIENTS} clients{pace}:",
+                f"  {self.verdict}",
                 f"{len(self.missing)} missing; {len(self.complaints)} losses, resets and ends told",
                 f"{len(self.offline)} offline events, {len(self.online)} online events",
                 f"handshakes, most in a second of each node: {peaks}",
-                f"clients were away for {median:.1f} s at the median, {longest:.1f} s at most",
+                f"clients were back {median:.1f} s after a stop began at the median, {longest:.1f} s at most",
             ]
         )
 
@@ -188,7 +189,7 @@ async def run(folder: Path, clients: int) -> Report:
             [code for node in site.nodes for code in node.codes],
             [len(times) for times in shook],
             [most_in_a_second(times) for times in shook],
-            _away(Journal(site.clients.program.log).timed_news(), stops),
+            _back(Journal(site.clients.program.log).timed_news(), stops),
         )
 
 
@@ -215,7 +216,7 @@ def most_in_a_second(times: Iterable[float]) -> int:
     return most
 
 
-def _away(records: Iterable[Record], stops: list[float]) -> tuple[float, float]:
+def _back(records: Iterable[Record], stops: list[float]) -> tuple[float, float]:
     """Return the seconds from the stop of a node to the logins after it: their median, and the longest."""
     logins = [at for at, kind, *_ in records if kind == "login" and at >= stops[0]]
     times = sorted(at - max(stop for stop in stops if stop <= at) for at in logins)
