@@ -456,11 +456,61 @@ GROUPS = (
         "backend/memory/inbox.py",
         ("contract/test_inbox.py",),
         {
-            "portals.backlog_max": ("return length >= capacity.events or", "return"),
+            "portals.backlog_max": ("if length >= capacity.events or (", "if ("),
             "portals.backlog_bytes": ("and self.size >= capacity.bytes)", "and False)"),
-            "events of one connection": (
-                "if self.weights[connection_id] >= MAX_CONNECTION_WEIGHT:",
-                "if False:",
+            "places of one account": ("return not has_place(", "return False and has_place("),
+        },
+    ),
+    Group(
+        "backend/inbox.py",
+        ("contract/test_inbox.py",),
+        {
+            "an account gets no more than is free": ("min(MAX_ACCOUNT_WEIGHT, free)", "MAX_ACCOUNT_WEIGHT"),
+            "most of one account": ("min(MAX_ACCOUNT_WEIGHT, free)", "free"),
+        },
+    ),
+    Group(
+        "concurrency/queues.py",
+        ("unit/concurrency/test_queues.py", "security/test_portal_backlog.py"),
+        {
+            "turns of ids": (
+                "self._waiting.setdefault(key, deque())",
+                "self._waiting.setdefault(None, deque())",
+            )
+        },
+    ),
+    Group(
+        "server/portal_forwarding.py",
+        ("security/test_portal_backlog.py",),
+        {
+            "guests have a part of the backlog": (
+                "capacity = self._guests_capacity if is_of_guest else self._capacity",
+                "capacity = self._capacity",
+            ),
+        },
+    ),
+    Group(
+        "server/origins.py",
+        ("unit/server/test_origins.py",),
+        {
+            "pages of another site with cookies": (
+                'if not headers.getall("Cookie", []) or not _is_of_another_site(origin, headers):',
+                "if True:",
+            ),
+            "sites whose pages may connect": ("return origin is None or not any(", "return False and any("),
+        },
+    ),
+    Group(
+        "server/fanout.py",
+        ("system/server/test_lifecycle.py",),
+        {
+            "clients that are sent away in a second": (
+                "seconds = min(wanted, SENDING_AWAY)",
+                "seconds = 0.0",
+            ),
+            "time that clients are asked to stay away": (
+                "min(wanted - seconds, self._grace / 2)",
+                "wanted - seconds",
             ),
         },
     ),
@@ -470,6 +520,10 @@ GROUPS = (
         {
             "portals.backlog_max in Redis": ("return length >= event.max_events or", "return"),
             "portals.backlog_bytes in Redis": ("and size_of(queue) >= event.max_bytes)", "and false)"),
+            "places of one account in Redis": (
+                "if has_place(queue, event, before) then return true end",
+                "if true then return true end",
+            ),
         },
     ),
 )
