@@ -68,6 +68,7 @@ def _export_state(server: Node, registry: CollectorRegistry) -> None:
         ("connections_refused", "Connections that a limit refused.", "limit", limits.refused),
         ("slow_readers_closed", "Clients closed as too much waited for them.", "limit", slow.closed),
         ("messages_skipped", "Messages dropped or replaced for slow clients.", "delivery", slow.skipped),
+        ("messages_over_rate", "Messages beyond a rate.", "excess", server.rates.exceeded),
     ):
         registry.register(_Counts(name, help, label, counts))
     registry.register(_Delayed(server.handlers.forwarder))

@@ -35,6 +35,7 @@ from .middleware import mesa1_middleware_key, middleware_key
 from .notifications import Notifications
 from .origins import Origins
 from .portal_forwarding import Forwarder
+from .rates import ClientRates
 from .registrations import Handlers
 from .request import Request
 from .send_queue import Transport
@@ -59,6 +60,7 @@ class Node(Hooks, LoopTasks):
     Attributes:
         connection_limits: counts connections, and refuses those over a limit.
         slow_readers: bounds what waits for all connections together.
+        rates: limits of what clients send, and counts what is beyond.
         fanout: delivers messages to connections.
         authentication: handles the logins of connections.
         notifications: tells middleware of messages.
@@ -73,7 +75,7 @@ class Node(Hooks, LoopTasks):
         _check_supported(self.settings)
         LoopTasks.__init__(self)
         self.handlers = Handlers(self.settings.limits.handler_threads)
-        Hooks.__init__(self, self.handlers)
+        Hooks.__init__(self, self.handlers, ClientRates(self.settings.rates, self.handlers.log))
         self._id_calls = KeyedQueues(_make, spawn=self.spawn)
         self._portal_calls = KeyedQueues(_make, spawn=self.spawn)
         self.backend: Backend = backend_of(backend, self.settings)
@@ -131,6 +133,7 @@ class Node(Hooks, LoopTasks):
             remove=self.fanout.remove,
             most_waiting=Load(limits.max_queued, limits.most_queued_bytes),
             guests=Guests(limits),
+            rates=self.rates,
             slow_readers=self.slow_readers,
         )
 
