@@ -237,6 +237,51 @@ GROUPS = (
         },
     ),
     Group(
+        "server/rates.py",
+        ("unit/server/test_rates.py", "security/test_rates.py"),
+        {
+            "rates.messages_per_connection": ("settings.messages_per_connection", "None"),
+            "rates.bytes_per_connection": ("settings.bytes_per_connection", "None"),
+            "rates.messages_per_id": ("settings.messages_per_id", "None"),
+            "rates.bytes_per_id": ("settings.bytes_per_id", "None"),
+            "rates.burst": ("rate * settings.burst", "rate * 1e9"),
+            "connections of an id share": ("self._of_ids.setdefault(user_id, _Bucket())", "_Bucket()"),
+            "another login gets no new tokens": (' if limit.per != "id"}', " if False}"),
+            "another id has tokens of its own": ("if user_id != self._user_id:", "if False:"),
+            "types of a limit": ("self._types is None or", "True or"),
+            "tokens for later messages": ("return (1, 0) if self.limits else self._batch", "return 1, 0"),
+            "every message asks the application's limits": (
+                "(1, 0) if self.limits else self._batch",
+                "self._batch",
+            ),
+            "a delay": ("                await self._wait(wait)\n", "                pass\n"),
+            "no delay after the end": ("            if sender.is_open:\n", "            if True:\n"),
+            "requests are never dropped": ('"error" if excess == "drop" else excess', "excess"),
+            "a limit that closes": ("            turn_out(Close(", "            (Close("),
+            "messages beyond are counted": ("        self._rates.exceeded[excess] += 1\n", ""),
+            "a message larger than a bucket": ("max(0.0, of_size - self._seconds)", "0.0"),
+        },
+    ),
+    Group(
+        "server/connection.py",
+        ("security/test_rates.py", "system/server/test_shipped_middleware.py"),
+        {
+            "a message takes tokens": (
+                "if over is not None and not await",
+                "if False and over is not None and not await",
+            ),
+            "a delay ends with the connection": ("            self._meter.wake()\n", "            pass\n"),
+            "a message that is dropped waits no longer": (
+                "        self._waiting_size = max(0, self._waiting_size - waiting.size)\n",
+                "",
+            ),
+            "a request of a guest that is refused": (
+                "        if waiting.request and self._guest is not None:\n",
+                "        if False and self._guest is not None:\n",
+            ),
+        },
+    ),
+    Group(
         "handlers/threads.py",
         ("unit/handlers/test_threads.py",),
         {"limits.handler_threads": (" and self._count < self._most:", ":")},

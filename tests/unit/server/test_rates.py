@@ -171,6 +171,19 @@ def test_a_server_without_numbers_limits_nothing(size: int) -> None:
     assert not any(waits(Meter(rates()), *[message(size=size)] * 1000, user=ALICE))
 
 
+def test_each_number_of_a_server_is_a_limit(time: Time) -> None:
+    messages = {"messages_per_connection": 3, "messages_per_id": 2}
+    sizes = {"bytes_per_connection": 30, "bytes_per_id": 20}
+    for name, number in (messages | sizes).items():
+        node = rates(**{name: number}, burst=2)
+        for each in node.of_all:
+            each._clock = time
+        found = list(waits(Meter(node), *[message()] * 10, user=ALICE))
+        most = 2 * (number if name.startswith("messages") else number // 10)
+        assert not any(found[: most - 1])
+        assert all(found[most:])
+
+
 def test_large_messages_take_the_tokens_of_their_bytes(time: Time) -> None:
     node = rates(bytes_per_connection=1024 * 1024, burst=10)
     node.of_all[0]._clock = time
