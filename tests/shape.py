@@ -28,7 +28,7 @@ UNCOUNTED = ("__init__", "__main__", "version")
 
 ROADS: Mapping[str, tuple[int, int]] = {
     "dispatch": (16, 12),
-    "message": (20, 60),
+    "message": (21, 64),
     "login": (31, 92),
     "resume": (34, 118),
 }
@@ -36,7 +36,7 @@ ROADS: Mapping[str, tuple[int, int]] = {
 
 The road of a cut is the first half of that of a resume. What bounds strangers is on each: the feed of
 frames, the origin of a page, counts of connections, the allowance before the login, failed logins,
-the look whether the client has gone, messages to very many clients.
+rates, the look whether the client has gone, messages to very many clients, slots that ids take in turn.
 """
 
 

@@ -92,7 +92,7 @@ def run(options: Options, peers: Sequence[Peer]) -> Outcome:
 
 def _beside(attack: Attack, tls: str, redis: str, seconds: float) -> tuple[Wait, Wait]:
     with (
-        _process("server", redis, tls) as server,
+        _process("server", redis, f"{attack.name}{'-tls' if tls else ''}", tls) as server,
         _process("neighbour") as neighbour,
         _process("attacker") as attacker,
     ):

@@ -1,8 +1,9 @@
 """The server that is attacked.
 
-Arguments, both may be empty: the URL of a Redis, for portals; a file with a certificate.
+Arguments, all may be empty: the URL of a Redis, for portals; a namespace there; a file with a certificate.
 """
 
+import asyncio
 import ssl
 import sys
 from contextlib import AsyncExitStack
@@ -12,8 +13,11 @@ from mesa_ws import Connection, Message, Portal, PortalEvent, Server, User, serv
 
 from ..servers.orders import obey_orders, run
 
-redis, certificate = sys.argv[1:]
-server = Server(redis or None, namespace="attacks", portals=bool(redis))
+WORK = 0.05
+"""Seconds that the handler of a portal waits for others, such as a database."""
+
+redis, namespace, certificate = sys.argv[1:]
+server = Server(redis or None, namespace=namespace or None, portals=bool(redis))
 
 
 @server.authenticator
@@ -44,12 +48,14 @@ async def ignore(message: Message, connection: Connection) -> None:
 
 
 def portal(url: str) -> Portal:
-    portal = Portal(url, namespace="attacks")
+    portal = Portal(url, namespace=namespace)
 
     @portal.on_message
     async def handle(event: PortalEvent) -> None:
         if event.message is not None and event.message.type == "PING":
             await event.reply(Message(0, event.message.data, "PONG"))
+        else:
+            await asyncio.sleep(WORK)
 
     return portal
 

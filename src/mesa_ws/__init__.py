@@ -9,7 +9,7 @@ from .backend.mesa1 import Mesa1Backend
 from .backend.redis import RedisBackend
 from .client import Client, ConnectionInfo, FilePositions, PositionStore
 from .close import CloseCode
-from .dispatcher import AsyncDispatcher, Dispatch, Dispatcher
+from .dispatcher import AsyncDispatcher, Dispatch, Dispatcher, Latest
 from .errors import (
     AuthenticationFailed,
     BackendError,
@@ -50,6 +50,7 @@ from .settings import (
     Limits,
     Portals,
     Presence,
+    Rates,
     Reconnect,
     Reconnection,
     Rules,
@@ -85,6 +86,7 @@ __all__ = [
     "InvalidRecipients",
     "InvalidSettings",
     "Keepalive",
+    "Latest",
     "Limits",
     "ListenFailed",
     "MemoryBackend",
@@ -102,6 +104,7 @@ __all__ = [
     "PositionStore",
     "Presence",
     "QueueFull",
+    "Rates",
     "Receipt",
     "Reconnect",
     "Reconnection",

@@ -29,6 +29,7 @@ class CloseCode(IntEnum):
     TOO_MANY_CONNECTIONS = 4002
     REPLACED = 4003
     EXPIRED = 4004
+    RATE_LIMITED = 4008
 
     @property
     def reason(self) -> str:
@@ -80,6 +81,7 @@ CLOSE_TABLE: dict[CloseCode, CloseRule] = {
     ),
     CloseCode.REPLACED: CloseRule("replaced", False, "a newer connection of the id took its place"),
     CloseCode.EXPIRED: CloseRule("login expired", True, "the login has ended; come back with a new token"),
+    CloseCode.RATE_LIMITED: CloseRule("rate limited", True, "the client sent more than a rate allows"),
 }
 
 

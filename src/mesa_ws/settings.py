@@ -283,6 +283,43 @@ def _check_networks(path: str, networks: tuple[str, ...] | None) -> None:
             raise InvalidSettings(path, _NETWORKS, network) from None
 
 
+Rate = Annotated[float, msgspec.Meta(gt=0, le=1e9, description="a number a second, more than 0")]
+
+Excess = Literal["delay", "error", "drop", "close"]
+"""What happens to messages that are over a rate."""
+
+ExcessSetting = Annotated[Excess, msgspec.Meta(description="'delay', 'error', 'drop' or 'close'")]
+"""The same as a setting."""
+
+
+class Rates(Settings, frozen=True, kw_only=True):
+    """How much clients may send in a second; `mesa_ws.middleware.RateLimit` adds limits of one type.
+
+    The defaults are for floods alone. A game client sends 60 to 128 messages a second; one that was offline,
+    or a user who pastes a book into a chat, sends some thousand at once; an upload in messages of 1 MiB
+    fills a line of 100 Mbit/s. A service that speaks for many devices through one connection may need more.
+
+    Attributes:
+        messages_per_connection: messages and requests of one connection in a second; heartbeats,
+            acknowledgements, answers and logins do not count. None for no limit.
+        bytes_per_connection: bytes of these messages. None for no limit.
+        messages_per_id: the same of all connections of one id to one server.
+        bytes_per_id: the same.
+        burst: seconds whose messages and bytes may come at once, after a time in which less came.
+        excess: what happens to messages beyond. `delay` handles them later, and stops reading a client when
+            too many wait; nothing is lost. `error` answers requests with the code `busy`, and delays other
+            messages. `drop` answers requests likewise, and drops other messages. `close` closes with 4008;
+            the client may come back.
+    """
+
+    messages_per_connection: Count | None = 2000
+    bytes_per_connection: Count | None = 16 * 1024 * 1024
+    messages_per_id: Count | None = 4000
+    bytes_per_id: Count | None = 32 * 1024 * 1024
+    burst: Interval = 10.0
+    excess: ExcessSetting = "delay"
+
+
 class Rules(Settings, frozen=True, kw_only=True):
     """Rules of 1.x that HELLO announces.
 
@@ -417,6 +454,7 @@ class ServerSettings(Settings, frozen=True, kw_only=True):
     authentication: Authentication = Authentication()
     keepalive: Keepalive = Keepalive()
     limits: Limits = Limits()
+    rates: Rates = Rates()
     rules: Rules = Rules()
 
     def __post_init__(self) -> None:
@@ -441,6 +479,7 @@ class ServerOptions(TypedDict, total=False):
     authentication: "Authentication | Mapping[str, Any]"
     keepalive: "Keepalive | Mapping[str, Any] | bool"
     limits: "Limits | Mapping[str, Any]"
+    rates: "Rates | Mapping[str, Any]"
     rules: "Rules | Mapping[str, Any]"
 
 

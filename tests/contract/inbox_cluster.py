@@ -8,7 +8,6 @@ from itertools import count
 from mesa_ws.backend.base import Backend
 from mesa_ws.backend.inbox import (
     PARTITIONS,
-    WEIGHT_UNIT,
     AppendResult,
     Capacity,
     EventKind,
@@ -77,9 +76,11 @@ class InboxNode:
         connection: str = "c",
         most: int = 100,
         bytes: int = 1 << 30,
+        id: str | None = None,
+        network: str = "",
     ) -> AppendResult:
         node = self.backend.node_id
-        event = InboxEvent(f"{node}.{connection}", 3, str(sequence), kind, None, node, data.encode())
+        event = InboxEvent(f"{node}.{connection}", 3, str(sequence), kind, id, node, data.encode(), network)
         return await self.backend.append(event, Capacity(most, bytes))
 
     async def open_with(self, *messages: str, connection: str = "c") -> None:
@@ -113,14 +114,8 @@ class OwnerPortal:
         return found
 
     def step(self, action: str, waiting: WaitingEvent, reason: str = "") -> Step:
-        partition, whose = waiting.event.partition, waiting.event.connection_id
-        what = (
-            waiting.offset,
-            whose,
-            1 + len(waiting.event.data) // WEIGHT_UNIT,
-            next(self._attempts),
-            reason,
-        )
+        partition, event = waiting.event.partition, waiting.event
+        what = (waiting.offset, event.account, event.weight, next(self._attempts), reason)
         return Step(partition, self.tokens[partition], action, *what)  # type: ignore[arg-type]
 
     async def settle(self, action: str, *events: WaitingEvent, reason: str = "") -> list[int]:

@@ -2,13 +2,17 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from itertools import count
+from typing import Any
 
 import pytest
 
 from mesa_ws.backend.inbox import (
+    FEW,
     GUARANTEED_EVENTS,
-    MAX_CONNECTION_WEIGHT,
+    MAX_ACCOUNT_WEIGHT,
     MAX_READ,
+    READ_AHEAD,
     WEIGHT_UNIT,
     Capacity,
     InboxEvent,
@@ -20,7 +24,7 @@ from mesa_ws.backend.redis import RedisBackend, RedisPortalConsumer
 from mesa_ws.messages.envelope import Envelope
 from mesa_ws.messages.recipients import Recipients
 from tests.contract.conftest import url_for
-from tests.contract.inbox_cluster import EVERY, InboxCluster, OwnerPortal, contents
+from tests.contract.inbox_cluster import EVERY, InboxCluster, InboxNode, OwnerPortal, contents
 
 
 @pytest.fixture(params=["memory", "redis", "redis-8"])
@@ -137,12 +141,14 @@ async def test_a_full_queue_takes_no_messages(inbox: InboxCluster) -> None:
 
 async def test_a_queue_takes_so_many_bytes(inbox: InboxCluster) -> None:
     node, owner = await inbox.node(), await inbox.owner()
-    await node.open_with()
-    taken = 0
-    while await node.append("message", taken + 2, "x" * 2000, most=9000, bytes=500_000) == "taken":
-        taken += 1
+    taken, answer = 0, "taken"
+    while answer == "taken":
+        await node.append("connection", 1, connection=f"{taken}", most=9000)
+        name = f"{taken}"
+        answer = await node.append("message", 2, "x" * 2000, connection=name, most=9000, bytes=500_000)
+        taken += answer == "taken"
     assert 150 < taken < 300  # Redis takes more memory than the messages have bytes
-    assert await node.append("disconnection", taken + 2, most=9000, bytes=500_000) == "taken"
+    assert await node.append("disconnection", 3, connection="0", most=9000, bytes=500_000) == "taken"
     while events := await owner.read():
         await owner.settle("done", *events)
     await node.append("connection", 1, connection="d")
@@ -151,17 +157,18 @@ async def test_a_queue_takes_so_many_bytes(inbox: InboxCluster) -> None:
 
 async def test_a_few_events_fit_whatever_their_size(inbox: InboxCluster) -> None:
     node = await inbox.node()
-    await node.open_with()
-    answers = [await node.append("message", n, "x" * 2000, bytes=1) for n in range(2, GUARANTEED_EVENTS + 3)]
-    assert answers == ["taken"] * (GUARANTEED_EVENTS - 1) + ["full"] * 2
+    answers = []
+    for n in range(GUARANTEED_EVENTS // 2 + 1):
+        await node.append("connection", 1, connection=f"{n}")
+        answers.append(await node.append("message", 2, "x" * 2000, connection=f"{n}", bytes=1))
+    assert answers == ["taken"] * (GUARANTEED_EVENTS // 2) + ["full"]
 
 
 async def test_one_connection_does_not_fill_a_queue_alone(inbox: InboxCluster) -> None:
     node, owner = await inbox.node(), await inbox.owner()
     await node.open_with("a", connection="other")
     await node.open_with()
-    answers = [await node.append("message", n, "x", most=9000) for n in range(2, MAX_CONNECTION_WEIGHT + 2)]
-    assert answers == ["taken"] * (MAX_CONNECTION_WEIGHT - 1) + ["full"]
+    assert await until_full(node, "c") == READ_AHEAD // 2 - 2  # it and the other have opened
     assert await node.append("message", 3, "b", connection="other", most=9000) == "taken"
     events = await owner.until_read(4)
     await owner.settle("die", next(each for each in events if each.event.data == b"x"))
@@ -170,10 +177,66 @@ async def test_one_connection_does_not_fill_a_queue_alone(inbox: InboxCluster) -
     assert await node.append("disconnection", 5002, most=9000) == "taken"
 
 
+async def test_an_account_gets_no_more_places_than_are_free(inbox: InboxCluster) -> None:
+    """So floods share what a portal reads ahead, and leave places to those who have little."""
+    node, floods = await inbox.node(), ("a", "b", "c")
+    for name in ("other", *floods):
+        await node.append("connection", 1, connection=name, id=name)
+    full, sent = set[str](), dict.fromkeys(floods, 1)
+    while len(full) < len(floods):
+        for name in floods:
+            answer = await node.append("message", sent[name] + 1, "x", connection=name, most=200, id=name)
+            sent[name] += answer == "taken"
+            if answer == "full":
+                full.add(name)
+    assert sent == dict.fromkeys(floods, 50)
+    assert await until_full(node, "other", most=200, id="other") == 24
+
+
+async def test_little_of_an_account_finds_a_place_until_the_queue_is_full(inbox: InboxCluster) -> None:
+    node = await inbox.node()
+    await node.open_with()
+    assert await until_full(node, "c", most=FEW + 4) == FEW - 1
+    await node.open_with(connection="other")
+    assert await until_full(node, "other", most=FEW + 4) == 3
+
+
+async def until_full(node: InboxNode, connection: str, *, most: int = 9000, id: str | None = None) -> int:
+    """Append messages until one is refused; return how many were taken."""
+    for taken in count():
+        if await node.append("message", taken + 2, "x", connection=connection, most=most, id=id) == "full":
+            return taken
+    raise AssertionError
+
+
+@pytest.mark.parametrize("account", [{"id": "1"}, {"network": "198.51.100.7"}])
+async def test_connections_of_one_id_or_network_share_its_places(
+    inbox: InboxCluster, account: dict[str, Any]
+) -> None:
+    node, owner = await inbox.node(), await inbox.owner()
+    for name in ("c", "same", "other"):
+        await node.append("connection", 1, connection=name, **(account if name != "other" else {}))
+    large = "x" * (WEIGHT_UNIT * MAX_ACCOUNT_WEIGHT)
+    assert await node.append("message", 2, large, **account) == "taken"
+    assert await node.append("message", 2, "x", connection="same", **account) == "full"
+    assert await node.append("message", 2, "x", connection="other") == "taken"
+    await owner.settle("done", *await owner.until_read(5))
+    assert await node.append("message", 2, "x", connection="same", **account) == "taken"
+    assert [waiting.event.network for waiting in await owner.read()] == [account.get("network", "")]
+
+
+async def test_the_first_login_of_a_connection_always_has_a_place(inbox: InboxCluster) -> None:
+    node = await inbox.node()
+    await node.open_with("a")
+    assert await node.append("message", 3, "b", most=2) == "full"
+    assert await node.append("authentication", 3, most=2, id="1") == "taken"
+    assert await node.append("authentication", 4, most=2, id="2") == "full"
+
+
 async def test_large_events_weigh_more_among_those_of_one_connection(inbox: InboxCluster) -> None:
     node, owner = await inbox.node(), await inbox.owner()
     await node.open_with()
-    assert await node.append("message", 2, "x" * (WEIGHT_UNIT * MAX_CONNECTION_WEIGHT)) == "taken"
+    assert await node.append("message", 2, "x" * (WEIGHT_UNIT * MAX_ACCOUNT_WEIGHT)) == "taken"
     assert await node.append("message", 3, "x") == "full"
     events = await owner.until_read(2)
     for _ in range(2):  # the reply to the first may have been lost

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from mesa_ws.backend.base import Backend
 from mesa_ws.backend.inbox import (
-    WEIGHT_UNIT,
     Capacity,
     EventKind,
     InboxEvent,
@@ -164,7 +163,8 @@ class NormalizedInbox:
         id = "alice" if action.connection else None
         partition = QUEUES[action.connection % len(QUEUES)]
         data = b'[1000,""]' if action.kind == "disconnection" else b"{}"
-        event = InboxEvent(name, partition, str(sequence), action.kind, id, node.node_id, data)
+        network = "" if id else "198.51.100.7"
+        event = InboxEvent(name, partition, str(sequence), action.kind, id, node.node_id, data, network)
         return await node.append(event, CAPACITY)
 
     async def _settle(self, action: Settle) -> list[int]:
@@ -175,11 +175,7 @@ class NormalizedInbox:
         for what, which, attempt in action.steps:
             waiting = self._known[-1 - which % len(self._known)]
             partition = waiting.event.partition
-            details = (
-                waiting.offset,
-                waiting.event.connection_id,
-                1 + len(waiting.event.data) // WEIGHT_UNIT,
-            )
+            details = (waiting.offset, waiting.event.account, waiting.event.weight)
             step = Step(partition, tokens.get(partition, 99), what, *details, attempt, "why")  # type: ignore[arg-type]
             planned.append(step)
         return await self._portals[action.portal].settle(planned)

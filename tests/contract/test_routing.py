@@ -1,10 +1,11 @@
 """A message reaches every node that holds a recipient, once each."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from mesa_ws.messages.envelope import prepare
+from mesa_ws.messages.envelope import DeliveryPolicy, Latest, policy_of, prepare
 from mesa_ws.messages.message import DispatchEvent, Message
 from mesa_ws.messages.receipt import Delivery
 from mesa_ws.messages.recipients import Recipients
@@ -141,3 +142,17 @@ async def test_any_number_of_exclusions_is_one_message(cluster: Cluster) -> None
     await node.backend.dispatch([prepare(HELLO, "*", excluded)])
     ((envelope,),) = await heard(node)
     assert envelope.recipients.excluding == frozenset(excluded)
+
+
+@pytest.mark.parametrize("policy", ["volatile", Latest("cursor:\u00e9 :1")])
+@pytest.mark.parametrize("recipients", [["alice"], "*"])
+async def test_nodes_learn_what_may_happen_to_a_message_for_slow_clients(
+    cluster: Cluster, recipients: Any, policy: DeliveryPolicy
+) -> None:
+    nodes = [await cluster.node({"alice": 1}), await cluster.node({"alice": 1})]
+    sent = [prepare(HELLO, recipients, delivery=policy), prepare(HELLO, recipients)]
+    await nodes[0].backend.dispatch(sent)
+    for envelopes in await heard(*nodes):
+        assert [policy_of(each) for each in envelopes] == [policy, None]
+        assert [each.recipients for each in envelopes] == [each.recipients for each in sent]
+        assert [each.body for each in envelopes] == [each.body for each in sent]

@@ -21,13 +21,16 @@ from mesa_ws.backend.http.auth import SHORTEST_KEY
 from mesa_ws.backend.http.dispatch_schema import MAX_BATCH
 from mesa_ws.backend.http.exchange import KEEP_ALIVE as DISPATCHER_KEEP_ALIVE
 from mesa_ws.backend.inbox import (
+    FEW,
     GUARANTEED_EVENTS,
-    MAX_CONNECTION_WEIGHT,
+    MAX_ACCOUNT_WEIGHT,
     MAX_DEAD,
     MAX_KEPT,
     MAX_OBSERVED,
     MAX_READ,
     PARTITIONS,
+    READ_AHEAD,
+    READ_AHEAD_BYTES,
     WEIGHT_UNIT,
 )
 from mesa_ws.backend.mesa1.portal_dispatch import PATIENCE as POOL_PATIENCE
@@ -54,8 +57,10 @@ from mesa_ws.portal.worker import GRACE as PORTAL_GRACE
 from mesa_ws.protocol.client import MAX_MESSAGES
 from mesa_ws.protocol.cursor import WINDOW_MESSAGES
 from mesa_ws.server.connection_limits import MAX_KNOWN, PREFIX_OF_IPV6
+from mesa_ws.server.fanout import COMING_BACK, SENDING_AWAY
 from mesa_ws.server.flow_control import PATIENCE as MORE
 from mesa_ws.server.node import GRACE
+from mesa_ws.server.portal_forwarding import GUESTS_PART
 from mesa_ws.server.send_queue import MAX_HELD_BYTES, MAX_HELD_FRAMES
 from mesa_ws.transports import run as portals
 from mesa_ws.transports import run as servers
@@ -123,6 +128,7 @@ PROMISES = [
     ("howto/deploy.md", f"after {KEEPALIVE.interval:g} seconds of silence"),
     ("howto/deploy.md", f"A server ends within {END:g} seconds"),
     ("howto/deploy.md", f"and it ends within {END:g} seconds"),
+    ("howto/deploy.md", f"{COMING_BACK} in a second and all within {SENDING_AWAY:g} seconds"),
     ("howto/deploy.md", f"gives handlers {WORDS[int(GRACE)]} seconds"),
     ("howto/dispatch.md", f"no answer within `timeout` ({default(Dispatcher, 'timeout'):g} seconds)"),
     ("howto/request.md", f"within `timeout` seconds ({PATIENCE:g} by default)"),
@@ -133,7 +139,7 @@ PROMISES = [
     ("howto/request.md", f"up to {WORDS[MORE]} times `max_queued` of `Limits`"),
     ("howto/request.md", f"up to {WORDS[MORE_OF_CLIENT]} times `max_queued`"),
     ("howto/portals.md", f"its lease is over, {DEFAULT_LEASE:g} seconds"),
-    ("howto/portals.md", f"Of one connection {MAX_CONNECTION_WEIGHT} events wait"),
+    ("howto/portals.md", f"Of one id {MAX_ACCOUNT_WEIGHT} events wait"),
     ("howto/portals.md", f"{WORDS[PARTITIONS].capitalize()} queues hold the events"),
     ("howto/portals.md", f"after {HAND_OVER:g} seconds in any case"),
     ("howto/portals.md", f"what it has begun within {WORDS[int(PORTAL_GRACE)]} seconds"),
@@ -150,7 +156,8 @@ PROMISES = [
     ("explanation/delivery.md", f"but always {GUARANTEED_EVENTS} in each of {PARTITIONS} queues"),
     (
         "explanation/delivery.md",
-        f"| {MAX_CONNECTION_WEIGHT}, where each {KIB[WEIGHT_UNIT]} of a message counts as one more |",
+        f"| in each queue {MAX_ACCOUNT_WEIGHT}, where each {KIB[WEIGHT_UNIT]} of a message counts as one more"
+        f"; fewer when others wait, but {FEW} while",
     ),
     (
         "explanation/delivery.md",
@@ -177,7 +184,16 @@ PROMISES = [
     ("explanation/threat-model.md", f"a head has at most {MAX_HEAD >> 10} KiB"),
     ("explanation/threat-model.md", f"{FRAMES_AT_ONCE} frames in a turn of the event loop"),
     ("explanation/threat-model.md", f"and {TURN * 1000:g} ms for the handlers of all clients together"),
-    ("explanation/threat-model.md", f"{MAX_CONNECTION_WEIGHT} of one connection"),
+    ("explanation/threat-model.md", f"{MAX_ACCOUNT_WEIGHT} of one id in a queue"),
+    *(
+        (page, f"{READ_AHEAD // GUESTS_PART * PARTITIONS // 1000} 000 {rest}")
+        for page, rest in (
+            ("explanation/threat-model.md", "of all guests"),
+            ("explanation/delivery.md", f"and {READ_AHEAD_BYTES // GUESTS_PART * PARTITIONS // MIB} MiB"),
+            ("howto/portals.md", "places together"),
+        )
+    ),
+    ("explanation/choices.md", f"of the {READ_AHEAD} events that a portal reads ahead"),
     ("explanation/threat-model.md", f"{RESERVE} of which are kept"),
     ("reference/configuration.md", f"the last {MAX_KNOWN:_} of them".replace("_", " ")),
     ("explanation/threat-model.md", f"{PREFIX_OF_IPV6} bits of an address count as one"),

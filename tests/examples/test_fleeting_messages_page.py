@@ -21,7 +21,7 @@ from tests.system.waiting import until
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/howto/fleeting-messages.md").read_text()
 BROWSER = ROOT / "src/mesa_ws/browser/mesa.mjs"
-SERVER, PYTHON = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+SERVER, PYTHON, SLOW = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
 [SCRIPT] = re.findall(r"^```js\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
 
 AROUND = """
@@ -107,6 +107,19 @@ async def test_a_fleeting_message_reaches_connected_users_and_is_not_stored(
     await until(lambda: rejected == ["no_member"])
     with closing(BlockingRedisBus(redis_url, namespace=namespace)) as bus:
         assert [bus.query(Peek(id, 10)) for id in ("anna", "ben", "away")] == [[], [], []]
+
+
+async def test_a_client_that_keeps_up_gets_what_may_be_dropped_or_replaced(
+    site: Site, stack: AsyncExitStack, redis_url: str, namespace: str
+) -> None:
+    client = await join(site, stack, "0")
+    got = list[str | None]()
+    client.on_message(lambda message: got.append(message.type))
+    names: dict[str, Any] = {}
+    code = SLOW.replace("redis://localhost:6379", redis_url).replace('"api"', repr(namespace))
+    await asyncio.to_thread(exec, compile(code, "fleeting-messages.md", "exec"), names)
+    names["dispatcher"].close()
+    await until(lambda: got == ["TYPING", "CURSOR"])
 
 
 async def test_portals_receive_no_fleeting_message(site: Site, stack: AsyncExitStack) -> None:

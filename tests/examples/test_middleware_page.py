@@ -33,11 +33,13 @@ def run(number: int) -> dict[str, Any]:
 
 
 async def test_the_first_example_limits_what_a_client_sends() -> None:
-    async with serve(run(0)["server"]) as endpoint, Client(endpoint.url) as client:
-        for _ in range(21):
-            await client.send(Message(0, None, "HI"))
-        types = [(await anext(client)).type for _ in range(21)]
-    assert types == ["HI"] * 20 + ["RATE_LIMITED"]
+    server = run(0)["server"]
+    async with serve(server) as endpoint, Client(endpoint.url) as client:
+        for n in range(25):
+            await client.send(Message(0, n, "HI"))
+        numbers = [(await anext(client)).data for _ in range(25)]
+    assert numbers == list(range(25))
+    assert server.rates.exceeded["delay"] == 5
 
 
 async def test_the_example_for_prometheus_counts() -> None:

@@ -11,11 +11,12 @@ from .rolling.run import CLIENTS, LIMIT, NODES, most_in_a_second, run
 
 
 @pytest.mark.timeout((NODES + 2) * LIMIT)
-@pytest.mark.skipif(
-    not os.environ.get("MESA_CHAOS_SECONDS"), reason="for make chaos: it takes most of a minute"
-)
-async def test_a_rolling_restart_is_not_noticed(tmp_path: Path, pytestconfig: pytest.Config) -> None:
-    report = await run(tmp_path)
+@pytest.mark.skipif(not os.environ.get("MESA_CHAOS_SECONDS"), reason="for make chaos: it takes two minutes")
+@pytest.mark.parametrize("clients", [CLIENTS, 30_000])
+async def test_a_rolling_restart_is_not_noticed(
+    clients: int, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    report = await run(tmp_path, clients)
     ClosingReport.of(pytestconfig).add("faults", str(report))
     assert report.verdict.is_clean, str(report)
     assert report.verdict.checked > CLIENTS

@@ -237,6 +237,51 @@ GROUPS = (
         },
     ),
     Group(
+        "server/rates.py",
+        ("unit/server/test_rates.py", "security/test_rates.py"),
+        {
+            "rates.messages_per_connection": ("settings.messages_per_connection", "None"),
+            "rates.bytes_per_connection": ("settings.bytes_per_connection", "None"),
+            "rates.messages_per_id": ("settings.messages_per_id", "None"),
+            "rates.bytes_per_id": ("settings.bytes_per_id", "None"),
+            "rates.burst": ("rate * settings.burst", "rate * 1e9"),
+            "connections of an id share": ("self._of_ids.setdefault(user_id, _Bucket())", "_Bucket()"),
+            "another login gets no new tokens": (' if limit.per != "id"}', " if False}"),
+            "another id has tokens of its own": ("if user_id != self._user_id:", "if False:"),
+            "types of a limit": ("self._types is None or", "True or"),
+            "tokens for later messages": ("return (1, 0) if self.limits else self._batch", "return 1, 0"),
+            "every message asks the application's limits": (
+                "(1, 0) if self.limits else self._batch",
+                "self._batch",
+            ),
+            "a delay": ("                await self._wait(wait)\n", "                pass\n"),
+            "no delay after the end": ("            if sender.is_open:\n", "            if True:\n"),
+            "requests are never dropped": ('"error" if excess == "drop" else excess', "excess"),
+            "a limit that closes": ("            turn_out(Close(", "            (Close("),
+            "messages beyond are counted": ("        self._rates.exceeded[excess] += 1\n", ""),
+            "a message larger than a bucket": ("max(0.0, of_size - self._seconds)", "0.0"),
+        },
+    ),
+    Group(
+        "server/connection.py",
+        ("security/test_rates.py", "system/server/test_shipped_middleware.py"),
+        {
+            "a message takes tokens": (
+                "if over is not None and not await",
+                "if False and over is not None and not await",
+            ),
+            "a delay ends with the connection": ("            self._meter.wake()\n", "            pass\n"),
+            "a message that is dropped waits no longer": (
+                "        self._waiting_size = max(0, self._waiting_size - waiting.size)\n",
+                "",
+            ),
+            "a request of a guest that is refused": (
+                "        if waiting.request and self._guest is not None:\n",
+                "        if False and self._guest is not None:\n",
+            ),
+        },
+    ),
+    Group(
         "handlers/threads.py",
         ("unit/handlers/test_threads.py",),
         {"limits.handler_threads": (" and self._count < self._most:", ":")},
@@ -304,7 +349,7 @@ GROUPS = (
         {
             "trusted_proxies": ("if not self.trusts(peer[0]):", "if False:"),
             "the rightmost address": ("in reversed(hops):", "in hops:"),
-            "proxies of a request": ("return client if len(hops) <= MAX_PROXIES else None", "return client"),
+            "proxies of a request": ('.rsplit(",", MAX_PROXIES)', '.split(",")'),
             "parts of Forwarded that are malformed": (" and None not in parts", ""),
         },
     ),
@@ -456,11 +501,61 @@ GROUPS = (
         "backend/memory/inbox.py",
         ("contract/test_inbox.py",),
         {
-            "portals.backlog_max": ("return length >= capacity.events or", "return"),
+            "portals.backlog_max": ("if length >= capacity.events or (", "if ("),
             "portals.backlog_bytes": ("and self.size >= capacity.bytes)", "and False)"),
-            "events of one connection": (
-                "if self.weights[connection_id] >= MAX_CONNECTION_WEIGHT:",
-                "if False:",
+            "places of one account": ("return not has_place(", "return False and has_place("),
+        },
+    ),
+    Group(
+        "backend/inbox.py",
+        ("contract/test_inbox.py",),
+        {
+            "an account gets no more than is free": ("min(MAX_ACCOUNT_WEIGHT, free)", "MAX_ACCOUNT_WEIGHT"),
+            "most of one account": ("min(MAX_ACCOUNT_WEIGHT, free)", "free"),
+        },
+    ),
+    Group(
+        "concurrency/queues.py",
+        ("unit/concurrency/test_queues.py", "security/test_portal_backlog.py"),
+        {
+            "turns of ids": (
+                "self._waiting.setdefault(key, deque())",
+                "self._waiting.setdefault(None, deque())",
+            )
+        },
+    ),
+    Group(
+        "server/portal_forwarding.py",
+        ("security/test_portal_backlog.py",),
+        {
+            "guests have a part of the backlog": (
+                "capacity = self._guests_capacity if is_of_guest else self._capacity",
+                "capacity = self._capacity",
+            ),
+        },
+    ),
+    Group(
+        "server/origins.py",
+        ("unit/server/test_origins.py",),
+        {
+            "pages of another site with cookies": (
+                'if not headers.getall("Cookie", []) or not _is_of_another_site(origin, headers):',
+                "if True:",
+            ),
+            "sites whose pages may connect": ("return origin is None or not any(", "return False and any("),
+        },
+    ),
+    Group(
+        "server/fanout.py",
+        ("system/server/test_lifecycle.py",),
+        {
+            "clients that are sent away in a second": (
+                "seconds = min(wanted, SENDING_AWAY)",
+                "seconds = 0.0",
+            ),
+            "time that clients are asked to stay away": (
+                "min(wanted - seconds, self._grace / 2)",
+                "wanted - seconds",
             ),
         },
     ),
@@ -470,6 +565,10 @@ GROUPS = (
         {
             "portals.backlog_max in Redis": ("return length >= event.max_events or", "return"),
             "portals.backlog_bytes in Redis": ("and size_of(queue) >= event.max_bytes)", "and false)"),
+            "places of one account in Redis": (
+                "if has_place(queue, event, before) then return true end",
+                "if true then return true end",
+            ),
         },
     ),
 )

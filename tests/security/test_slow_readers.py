@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from mesa_ws import Connection, Message, Server, User, serve
+from mesa_ws import Connection, Latest, Message, Server, User, serve
 from mesa_ws.middleware.prometheus import PrometheusMetrics
 from mesa_ws.transports.run import Endpoint
 from mesa_ws.transports.server_socket import NativeTransport
@@ -173,3 +173,36 @@ async def test_a_client_that_reads_again_in_time_stays_and_gets_all(site: Site) 
             assert json.loads((await peer.next_frame())[1])["d"][0] == n
     await until(lambda: site.held() == 0 == site.server.slow_readers.waiting)
     assert len(site.server.connections) == 1
+
+
+async def test_a_slow_client_gets_all_but_what_may_be_dropped_or_replaced(site: Site) -> None:
+    """Others get all. A message without a policy is never dropped, and never overtakes another one."""
+    server, reader = site.server, await site.join()
+    await reader.log_in("reader")
+    peer, _ = await site.sleeper("1")
+    sent = 0
+
+    async def send(type: str, delivery: Any = None, recipients: Any = ("reader", "1")) -> None:
+        nonlocal sent
+        await server.send(Message(0, [sent, PAD], type, sync=False), recipients, delivery=delivery)
+        sent += 1
+        await reader.until(t=type)
+
+    while site.held() < MOST // 8:
+        await send("ORDINARY")
+    first = sent
+    for n in range(20):
+        await send("LATEST", Latest(str(n % 2)), "*" if n % 3 else ["reader", "1"])
+        await send("ORDINARY")
+        await send("VOLATILE", "volatile", ["reader", "1"] if n % 3 else "*")
+    assert [frame["d"][0] for frame in reader.frames if frame.get("t")] == list(range(sent))
+    latest, ordinary, volatile = (range(first + n, sent, 3) for n in range(3))
+    expected = [*range(first), *sorted([*ordinary, *latest[-2:]])]
+    async with asyncio.timeout(LIMIT):
+        assert [json.loads((await peer.next_frame())[1])["d"][0] for _ in expected] == expected
+    assert site.metric("messages_skipped_total", delivery="volatile") == len(volatile)
+    assert site.metric("messages_skipped_total", delivery="latest") == len(latest) - 2
+    await until(lambda: not site.held())
+    await send("VOLATILE", "volatile")
+    await send("LATEST", Latest("0"))
+    assert [json.loads((await peer.next_frame())[1])["d"][0] for _ in range(2)] == [sent - 2, sent - 1]

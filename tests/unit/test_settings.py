@@ -100,6 +100,14 @@ def test_the_defaults_are_those_of_1x_with_a_keepalive() -> None:
             "max_failed_logins_per_address": 32,
             "exempt_networks": PRIVATE_NETWORKS,
         },
+        "rates": {
+            "messages_per_connection": 2000,
+            "bytes_per_connection": 16 * 1024 * 1024,
+            "messages_per_id": 4000,
+            "bytes_per_id": 32 * 1024 * 1024,
+            "burst": 10.0,
+            "excess": "delay",
+        },
         "rules": {"enforce_equal_versions": False, "version": "1.5.8", "store_messages": False},
     }
 
@@ -168,7 +176,7 @@ def test_no_timeout_is_a_timeout() -> None:
             {"nope": 1},
             "nope: expected one of namespace, allowed_origins, wire, import_from_1x, trusted_proxies, "
             "proxy_header, sync, presence, portals, heartbeat, reconnect, authentication, keepalive, limits, "
-            "rules, got 'nope'",
+            "rates, rules, got 'nope'",
         ),
         ({"heartbeat": 5}, "heartbeat: expected Heartbeat(...) or a mapping of its fields, got 5"),
         ({"heartbeat": None}, "heartbeat: expected Heartbeat(...) or a mapping of its fields, got None"),

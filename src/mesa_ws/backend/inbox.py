@@ -17,10 +17,16 @@ PARTITIONS = 16
 GUARANTEED_EVENTS = 64
 """Events that a queue accepts whatever their size."""
 
-MAX_CONNECTION_WEIGHT = 2000
-"""Weight of the waiting events of one connection; see `WEIGHT_UNIT`. No connection fills a queue alone,
-and a portal, which reads ahead twice as far, finds other connections behind it. A burst fits while no portal
-is there."""
+READ_AHEAD = 4000
+READ_AHEAD_BYTES = 4 * 1024 * 1024
+"""Events of one queue, and their bytes, that a portal reads before it can handle them: so far it finds the
+events of others behind those of an account that floods."""
+
+MAX_ACCOUNT_WEIGHT = READ_AHEAD // 2
+"""Weight of the waiting events of one account; see `has_place`. A burst fits while no portal is there."""
+
+FEW = 16
+"""Weight that an account may have in a queue whatever others have there, unless the queue is full."""
 
 WEIGHT_UNIT = 1024
 """Bytes that count as one more event: the weight of an event is `1 + len(data) // WEIGHT_UNIT`."""
@@ -69,6 +75,7 @@ class InboxEvent(NamedTuple):
         data: for a message the encoded frame; the frame of a request names it, and the portal sends a `Reply`
             with that name to the `reply_recipient` of the connection. For a disconnection its code and
             reason as JSON. For an unreadable entry its fields as JSON.
+        network: the network of a client without an id, if its places are counted together; else empty.
     """
 
     connection_id: str
@@ -78,6 +85,17 @@ class InboxEvent(NamedTuple):
     id: str | None
     node: str
     data: bytes = b""
+    network: str = ""
+
+    @property
+    def account(self) -> str:
+        """What its place in the queue counts for: the id; without one, the network or the connection."""
+        return f":{self.id}" if self.id is not None else self.network or self.connection_id
+
+    @property
+    def weight(self) -> int:
+        """Its weight among the events of its account."""
+        return 1 + len(self.data) // WEIGHT_UNIT
 
     @property
     def key(self) -> str:
@@ -89,14 +107,34 @@ class Capacity(NamedTuple):
     """Limits of a queue.
 
     Attributes:
-        events: number of events; events that begin or end a connection have twice that limit. Of one
-            connection they weigh at most `MAX_CONNECTION_WEIGHT`, its beginning and end excepted.
+        events: number of events; events that begin or end a connection, or its first login, have twice that
+            limit. Those of one account have their places as `has_place` says.
         bytes: size of all waiting events, as far as the backend can tell. The first
             `GUARANTEED_EVENTS` events fit whatever their size.
     """
 
     events: int
     bytes: int
+
+
+def has_place(capacity: Capacity, weight: int, events: int, size: int) -> bool:
+    """Return whether an account may have one more message in a queue: it gets no more than what is left.
+
+    So one account has half of what a portal reads ahead, two have a third each, and so on; what each of them
+    leaves free is there for accounts that have little. scripts/append.lua does the same in Redis.
+
+    Args:
+        capacity: the limits of the queue.
+        weight: of what the account has there.
+        events: number of all events there.
+        size: bytes of all events there.
+    """
+    if weight < FEW:
+        return True
+    free: float = min(READ_AHEAD, capacity.events) - events
+    if events >= GUARANTEED_EVENTS:
+        free = min(free, (min(READ_AHEAD_BYTES, capacity.bytes) - size) / WEIGHT_UNIT)
+    return weight < min(MAX_ACCOUNT_WEIGHT, free)
 
 
 class WaitingEvent(NamedTuple):
@@ -184,7 +222,7 @@ class Step(NamedTuple):
         action: `begin` counts a delivery, `done` removes the event, `reject` removes it and counts it as
             rejected, `die` makes it a dead letter.
         offset: of the event.
-        connection_id: of the event.
+        account: of the event.
         weight: of the event.
         attempt: numbers the deliveries that this portal begins, from 1 on; 0 for other actions.
         reason: why the event dies.
@@ -196,7 +234,7 @@ class Step(NamedTuple):
     token: int
     action: Action
     offset: str
-    connection_id: str
+    account: str
     weight: int
     attempt: int = 0
     reason: str = ""

@@ -1,6 +1,7 @@
-"""Ordered queues: one for each key, and one that is handled in batches. For one event loop.
+"""Ordered queues: one for each key, one that is handled in batches, and slots that keys take in turn.
 
-Both have a task only while there is something to do, and keep no item after it was handled.
+For one event loop. The queues have a task only while there is something to do, and keep no item after it was
+handled.
 """
 
 import asyncio
@@ -181,3 +182,42 @@ class Batcher(Generic[Item, Result]):
                     break
             batch.append(self._waiting.popleft())
         return batch
+
+
+class FairSlots:
+    """A number of slots for work. Keys that wait for one have their turn one after another.
+
+    Args:
+        number: of slots.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._free = number
+        self._waiting: dict[Hashable, deque[asyncio.Future[None]]] = {}  # the next key is the first
+
+    async def acquire(self, key: Hashable) -> None:
+        """Take a slot, when it is the turn of the caller; `release` has to follow."""
+        if self._free:
+            self._free -= 1
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(key, deque()).append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # it was given a slot just now
+                self.release()
+            raise
+
+    def release(self) -> None:
+        """Give a slot back, or to the next one that waits."""
+        while self._waiting:
+            key, line = next(iter(self._waiting.items()))
+            del self._waiting[key]
+            turn = line.popleft()
+            if line:
+                self._waiting[key] = line  # behind the others
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1

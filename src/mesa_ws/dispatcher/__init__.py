@@ -4,8 +4,8 @@ The two differ in how they wait. `envelope.prepare` checks a dispatch and encode
 over Redis or over a server's HTTP API.
 """
 
-from ..messages.envelope import Dispatch
+from ..messages.envelope import Dispatch, Latest
 from .aio import AsyncDispatcher
 from .blocking import Dispatcher
 
-__all__ = ["AsyncDispatcher", "Dispatch", "Dispatcher"]
+__all__ = ["AsyncDispatcher", "Dispatch", "Dispatcher", "Latest"]

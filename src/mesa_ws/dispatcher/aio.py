@@ -10,7 +10,7 @@ from ..backend.queries import Heads
 from ..backend.redis import Given
 from ..backend.urls import DEFAULT_TIMEOUT, DEFAULT_URL, async_bus, reserved_on
 from ..concurrency.blocking import awaited
-from ..messages.envelope import Dispatch, Retention, prepare, prepare_all
+from ..messages.envelope import DeliveryPolicy, Dispatch, Retention, prepare, prepare_all
 from ..messages.message import DispatchEvent, Message
 from ..messages.message_log import log_dispatches
 from ..messages.receipt import Receipt, Status, judge, stored_positions
@@ -68,6 +68,7 @@ class AsyncDispatcher:
         *,
         idempotency_key: str | None = None,
         durability: Durability = "memory",
+        delivery: DeliveryPolicy | None = None,
     ) -> Receipt:
         """Send `message` to the recipients; see `Dispatcher.dispatch`."""
         envelopes = [
@@ -78,6 +79,7 @@ class AsyncDispatcher:
                 retention=self._retention,
                 idempotency_key=idempotency_key,
                 durability=durability,
+                delivery=delivery,
                 reserved=self._reserved,
             )
         ]

@@ -10,7 +10,7 @@ from ..backend.queries import Heads
 from ..backend.redis import Given
 from ..backend.urls import DEFAULT_TIMEOUT, DEFAULT_URL, blocking_bus, reserved_on
 from ..concurrency.blocking import warn_in_event_loop
-from ..messages.envelope import Dispatch, Envelope, Retention, prepare, prepare_all
+from ..messages.envelope import DeliveryPolicy, Dispatch, Envelope, Retention, prepare, prepare_all
 from ..messages.message import DispatchEvent, Message
 from ..messages.message_log import log_dispatches
 from ..messages.receipt import Receipt, Status, judge, stored_positions
@@ -77,6 +77,7 @@ class Dispatcher:
         *,
         idempotency_key: str | None = None,
         durability: Durability = "memory",
+        delivery: DeliveryPolicy | None = None,
     ) -> Receipt:
         """Send `message` to the recipients; with sync also to those who are away.
 
@@ -93,6 +94,8 @@ class Dispatcher:
                 with `"fsync"`, on its disk (Redis 7.2 or later with AOF); with `"replicated"`, on
                 all replicas that are online, which holds through a failover together with Redis's
                 own `min-replicas-to-write`.
+            delivery: what may happen to a message that is not stored, for a client that reads slowly:
+                `"volatile"` drops it, `Latest(key)` lets a newer one with the same key replace it.
 
         Returns:
             The outcome for each id. Handed to a server is not yet received: see `status`.
@@ -103,7 +106,7 @@ class Dispatcher:
                 message may have been sent all the same.
             BackendRefused: the backend refuses: a wrong password, a missing permission; for a stored
                 message also a full Redis, or one that evicts messages by itself.
-            Unsupported: this backend does not support the durability.
+            Unsupported: this backend does not support the durability or the delivery.
         """
         envelope = prepare(
             message,
@@ -112,6 +115,7 @@ class Dispatcher:
             retention=self._retention,
             idempotency_key=idempotency_key,
             durability=durability,
+            delivery=delivery,
             reserved=self._reserved,
         )
         return self._send([envelope])[0]

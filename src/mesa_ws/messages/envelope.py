@@ -29,6 +29,23 @@ REMEMBERED_KEY = 86_400.0
 
 MAX_KEY_BYTES = 255
 
+VOLATILE = "volatile"
+_LATEST = "latest:"
+
+
+class Latest(NamedTuple):
+    """Of the messages with the same key, only the newest waits for a client that reads slowly.
+
+    Attributes:
+        key: names what the messages are about, such as `"cursor:anna"`: 1 to 255 bytes of UTF-8.
+    """
+
+    key: str
+
+
+DeliveryPolicy = Literal["volatile"] | Latest
+"""What may happen to a message for a client that reads slowly: it is dropped, or a newer one replaces it."""
+
 
 class Retention(NamedTuple):
     """How a message is kept for recipients who are away.
@@ -68,6 +85,7 @@ class Envelope(NamedTuple):
             `recipients.ids`, or the one position among the messages to everybody; empty if it is
             not stored.
         sync: the message's own `sync`, for the wire of 1.x, which carries it.
+        delivery: its `DeliveryPolicy`: `volatile`, or `latest:` and the key; empty if it has none.
     """
 
     recipients: Recipients
@@ -79,6 +97,7 @@ class Envelope(NamedTuple):
     durability: Durability = "memory"
     positions: tuple[Position, ...] = ()
     sync: bool | None = None
+    delivery: str = ""
 
     @property
     def is_addressed(self) -> bool:
@@ -95,6 +114,7 @@ class Dispatch(NamedTuple):
         excluding: ids that shall not receive.
         idempotency_key: a name for this message, by which a repetition is known.
         durability: what it has to reach before it counts as dispatched.
+        delivery: what may happen to it for a client that reads slowly.
     """
 
     message: Message | DispatchEvent
@@ -102,6 +122,7 @@ class Dispatch(NamedTuple):
     excluding: Iterable[str] = ()
     idempotency_key: str | None = None
     durability: Durability = "memory"
+    delivery: DeliveryPolicy | None = None
 
 
 @dataclass(slots=True)
@@ -143,6 +164,7 @@ def prepare(
     retention: Retention | None = None,
     idempotency_key: str | None = None,
     durability: Durability = "memory",
+    delivery: DeliveryPolicy | None = None,
     reserved: Container[int] = PROTOCOL_OPCODES,
 ) -> Envelope:
     """Check a dispatch, then encode its message, once for all recipients.
@@ -155,17 +177,19 @@ def prepare(
         idempotency_key: the caller's name for this message, 1 to 255 bytes of UTF-8. Without one,
             what a portal's handler sends is named after the event.
         durability: what it has to reach.
+        delivery: what may happen to it for a client that reads slowly; nothing if it is stored.
         reserved: opcodes that belong to the protocol of the wire.
 
     Raises:
         InvalidMessage: the message cannot go on the wire, or is larger than an outbox.
         InvalidRecipients: recipients or exclusions are not ids, or an event has no recipients.
-        InvalidInput: the key or the durability cannot be used.
+        InvalidInput: the key, the durability or the delivery cannot be used.
     """
     if not isinstance(message, Message) or message.sync is False:
         retention = None
     message_id, remember = name_dispatch(idempotency_key)
     _check_durability(durability, is_stored=retention is not None)
+    policy = _policy(delivery, message, is_stored=retention is not None) if delivery is not None else ""
     if isinstance(message, DispatchEvent) and recipients is EVERYBODY:
         raise InvalidRecipients(
             f"recipients: {message.type} needs them, got none; name ids, or write ['*'] to mean everybody"
@@ -175,14 +199,10 @@ def prepare(
         return Envelope(checked, b"", "disconnect", message_id, remember=remember)
     body = encode_message(message, reserved)
     if retention is not None:
-        size, most = len(body), retention.max_bytes
-        if size > most:
-            raise InvalidMessage(
-                f"message: expected at most {most} bytes, which an outbox holds, got {size}; "
-                "raise Sync(max_bytes=...), or send it with sync=False"
-            )
+        _check_size(body, retention)
         remember = remember or REMEMBERED
-    return Envelope(checked, body, "message", message_id, retention, remember, durability, sync=message.sync)
+    sync = message.sync
+    return Envelope(checked, body, "message", message_id, retention, remember, durability, (), sync, policy)
 
 
 def prepare_all(
@@ -200,7 +220,7 @@ def prepare_all(
                 f"dispatches[{number}]: expected (message, recipients) or "
                 f"(message, recipients, excluding), got {type(dispatch).__name__}"
             )
-        message, recipients, excluding, key, durability = Dispatch(*dispatch)
+        message, recipients, excluding, key, durability, delivery = Dispatch(*dispatch)
         try:
             envelope = prepare(
                 message,
@@ -209,6 +229,7 @@ def prepare_all(
                 retention=retention,
                 idempotency_key=key,
                 durability=durability,
+                delivery=delivery,
                 reserved=reserved,
             )
         except InvalidInput as error:
@@ -248,12 +269,12 @@ def with_unaddressed(envelopes: Iterable[Envelope], receipts: Iterable[Receipt])
 
 
 def _id_of_key(key: object) -> str:
-    """Return the id of the message that the caller names `key`.
+    """Return the id of the message that the caller names `key`; raise `InvalidInput` if it cannot be used."""
+    return "k" + sha256(_checked_key("idempotency_key", key)).hexdigest()[:31]
 
-    Raises:
-        InvalidInput: the key cannot be used.
-    """
-    expected = f"idempotency_key: expected text of 1 to {MAX_KEY_BYTES} bytes of UTF-8"
+
+def _checked_key(where: str, key: object) -> bytes:
+    expected = f"{where}: expected text of 1 to {MAX_KEY_BYTES} bytes of UTF-8"
     if not isinstance(key, str):
         mend = as_text(key)
         raise InvalidInput(f"{expected}, got {type(key).__name__}" + (f"; write {mend}" if mend else ""))
@@ -263,7 +284,50 @@ def _id_of_key(key: object) -> str:
         raise InvalidInput(f"{expected}, got a lone surrogate") from None
     if not 0 < len(name) <= MAX_KEY_BYTES:
         raise InvalidInput(f"{expected}, got {len(name)} bytes")
-    return "k" + sha256(name).hexdigest()[:31]
+    return name
+
+
+def read_policy(text: object) -> str:
+    """Return the text of a policy that another process wrote; empty for one that is not known here."""
+    return text if isinstance(text, str) and (text == VOLATILE or text.startswith(_LATEST)) else ""
+
+
+def policy_of(envelope: Envelope) -> DeliveryPolicy | None:
+    """Return the policy that the envelope's text stands for."""
+    if envelope.delivery.startswith(_LATEST):
+        return Latest(envelope.delivery.removeprefix(_LATEST))
+    return "volatile" if envelope.delivery else None
+
+
+def _policy(delivery: object, message: Message | DispatchEvent, *, is_stored: bool) -> str:
+    """Return the text of a delivery policy, as envelopes have it.
+
+    Raises:
+        InvalidInput: there is no such policy, or the message can have none.
+    """
+    if isinstance(delivery, Latest):
+        text = f"{_LATEST}{_checked_key('delivery: Latest(key)', delivery.key).decode()}"
+    elif delivery == VOLATILE:
+        text = VOLATILE
+    else:
+        raise InvalidInput(f"delivery: expected 'volatile', Latest(key) or None, got {delivery!r}")
+    if not isinstance(message, Message):
+        raise InvalidInput(f"delivery: expected None for {message.type}, got {delivery!r}")
+    if is_stored:
+        raise InvalidInput(
+            f"delivery: expected None for a message that is stored, got {delivery!r}; "
+            "what is stored is never dropped or replaced, send it with Message(..., sync=False)"
+        )
+    return text
+
+
+def _check_size(body: bytes, retention: Retention) -> None:
+    size, most = len(body), retention.max_bytes
+    if size > most:
+        raise InvalidMessage(
+            f"message: expected at most {most} bytes, which an outbox holds, got {size}; "
+            "raise Sync(max_bytes=...), or send it with sync=False"
+        )
 
 
 def _check_durability(durability: object, *, is_stored: bool) -> None:

@@ -10,7 +10,7 @@ A `Failure` takes the place of an answer. Its code says why there is none:
 |---|---|---|
 | `unanswered` | no handler answers such a request | on the wire |
 | `failed` | the handler raised an error that is not for the requester | on the wire |
-| `busy` | too many requests wait for answers | on the wire |
+| `busy` | too many requests wait for answers, or too much was sent | on the wire |
 | `gone` | the connection ended before it answered | between nodes |
 | `wire1` | the client speaks wire 1, which knows no requests | between nodes |
 | `absent` | the node that was asked holds no connection of the id | between nodes |
@@ -85,7 +85,9 @@ class Failure(NamedTuple):
             case "unanswered":
                 return Unanswered(self.code, self.text)
             case "busy":
-                return TooManyRequests("the peer has too many requests to answer; ask again later")
+                return TooManyRequests(
+                    self.text or "the peer has too many requests to answer; ask again later"
+                )
             case "gone":
                 return ConnectionClosed(1006, "", "it ended before the client answered the request")
             case "wire1":

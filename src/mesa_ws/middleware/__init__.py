@@ -3,7 +3,7 @@
 `mesa_ws.middleware.prometheus` needs `pip install 'mesa-ws[prometheus]'`, so it is not imported here.
 """
 
+from ..server.rates import RateLimit
 from .logs import MessageLogging, StructuredLogging
-from .rate_limit import RateLimit
 
 __all__ = ["MessageLogging", "RateLimit", "StructuredLogging"]

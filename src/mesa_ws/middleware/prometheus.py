@@ -10,6 +10,7 @@ from ..messages.message import Message
 from ..server.connection import Connection
 from ..server.middleware import Middleware
 from ..server.node import Node
+from ..server.portal_forwarding import Forwarder
 
 try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
@@ -41,6 +42,18 @@ class _Counts(Collector):
         yield family
 
 
+class _Delayed(Collector):
+    """Exports the events of clients that had to wait for a place in the portals' backlog."""
+
+    def __init__(self, forwarder: Forwarder | None) -> None:
+        self._forwarder = forwarder
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        text = "Events of clients that waited for a place in the backlog of portals."
+        delayed = self._forwarder.delayed if self._forwarder is not None else 0
+        yield CounterMetricFamily("mesa_portal_events_delayed", text, value=delayed)
+
+
 def _export_state(server: Node, registry: CollectorRegistry) -> None:
     """Export what the server itself knows at any time."""
 
@@ -51,11 +64,14 @@ def _export_state(server: Node, registry: CollectorRegistry) -> None:
     gauge("ids", "Ids with a connection to this server.", lambda: len(server.fanout.by_id))
     gauge("handshakes", "Handshakes of clients under way.", lambda: limits.handshakes)
     gauge("waiting_bytes", "Bytes that wait for slow clients.", lambda: slow.waiting)
-    for name, help, counts in (
-        ("connections_refused", "Connections that a limit refused.", limits.refused),
-        ("slow_readers_closed", "Clients that were closed as too much waited for them.", slow.closed),
+    for name, help, label, counts in (
+        ("connections_refused", "Connections that a limit refused.", "limit", limits.refused),
+        ("slow_readers_closed", "Clients closed as too much waited for them.", "limit", slow.closed),
+        ("messages_skipped", "Messages dropped or replaced for slow clients.", "delivery", slow.skipped),
+        ("messages_over_rate", "Messages beyond a rate.", "excess", server.rates.exceeded),
     ):
-        registry.register(_Counts(name, help, "limit", counts))
+        registry.register(_Counts(name, help, label, counts))
+    registry.register(_Delayed(server.handlers.forwarder))
 
 
 class PrometheusMetrics(Middleware):

@@ -1,7 +1,8 @@
 """Handling of owned queues: read their events, handle them, and record what was begun and done.
 
-Events of one connection are handled in order, those of different connections at the same time. The backend
-is far away, so many steps go in one call.
+Events of one connection are handled in order, those of different connections at the same time. If there are
+more than may be handled at once, ids have their turn one after another: a flood of one id delays that id. The
+backend is far away, so many steps go in one call.
 """
 
 import asyncio
@@ -11,17 +12,17 @@ from functools import partial
 from itertools import count
 from typing import NamedTuple
 
-from ..backend.inbox import WEIGHT_UNIT, Action, PortalConsumer, Step, WaitingEvent
+from ..backend.inbox import READ_AHEAD, READ_AHEAD_BYTES, Action, PortalConsumer, Step, WaitingEvent
 from ..concurrency.left_behind import report_tasks
-from ..concurrency.queues import Batcher, KeyedQueues
+from ..concurrency.queues import Batcher, FairSlots, KeyedQueues
 from ..concurrency.retry import Backoff, LimitedWarning
 from ..concurrency.tasks import end
 from ..errors import BackendError
 
-MAX_WAITING = 4000
+MAX_WAITING = READ_AHEAD
 """Events of one queue that are read before they can be handled."""
 
-MAX_BYTES = 4 * 1024 * 1024
+MAX_BYTES = READ_AHEAD_BYTES
 """Bytes of such events, from which on no more are read."""
 
 HAND_OVER = 30.0
@@ -160,7 +161,7 @@ class Handling:
         self.owned: dict[int, OwnedQueue] = {}
         self._consumer = consumer
         self._handle = handle
-        self._slots = asyncio.Semaphore(concurrency)
+        self._slots = FairSlots(concurrency)
         self._queues: list[OwnedQueue] = []  # lost queues too, while their handlers run
         self._steps = Batcher(self._settle, most=MAX_STEPS, name="mesa-portal-commits")
         self._attempts = count(1)
@@ -237,7 +238,8 @@ class Handling:
         """Deliver an event until it is handled or dead; leave it to the next owner of a closed queue."""
         pause = FIRST_PAUSE
         while queue.is_open:
-            async with self._slots:
+            await self._slots.acquire(waiting.event.id)
+            try:
                 if self._is_closed or not queue.is_open:  # it was closed while the event waited
                     return
                 step = _step("begin", queue, waiting, attempt=next(self._attempts))
@@ -250,6 +252,8 @@ class Handling:
                     action: Action = "reject" if handled.is_rejected else "done"
                     self._record(action, queue, waiting, message_ids=handled.message_ids)
                     return
+            finally:
+                self._slots.release()
             if deliveries >= MAX_DELIVERIES:
                 event = waiting.event
                 log.error("%s %s becomes a dead letter: %s", event.kind, event.key, handled.failure)
@@ -314,6 +318,5 @@ def _step(
     """Return a step, which is uncommitted from now on, with its queue."""
     queue.uncommitted += 1
     event = waiting.event
-    weight = 1 + len(event.data) // WEIGHT_UNIT
-    about = (queue.number, queue.token, action, waiting.offset, event.connection_id, weight)
+    about = (queue.number, queue.token, action, waiting.offset, event.account, event.weight)
     return queue, Step(*about, attempt, reason, message_ids)

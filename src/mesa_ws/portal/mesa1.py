@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 
 from ..backend.inbox import InboxEvent, WaitingEvent
@@ -15,7 +16,8 @@ MAX_WAITING = 10_000
 """Events that wait for handlers; further ones are dropped."""
 
 MAX_BYTES = 64 * 1024 * 1024
-"""Bytes of such events, from which on further ones are dropped."""
+"""Bytes of such events, from which on further ones are dropped. Of one id, or of one connection without an
+id, no more may wait than places are free, so a flood of one client drops events of that client."""
 
 LULL = 0.2
 """Seconds without an event after which none is on its way to a portal that leaves."""
@@ -47,6 +49,8 @@ class Mesa1Source(OnceSource):
         super().__init__(consumer, observe, concurrency)
         self._consumer = consumer
         self._received = 0
+        self._weights: Counter[str] = Counter()  # of the events that wait, by account
+        self._waiting = 0  # weight of all of them
         self._drops = LimitedWarning()
 
     async def start(self) -> None:
@@ -79,19 +83,32 @@ class Mesa1Source(OnceSource):
 
     def _receive(self, event: InboxEvent) -> None:
         self._received += 1
-        if self._events.count >= MAX_WAITING or self._events.size >= MAX_BYTES:
+        is_full = self._events.count >= MAX_WAITING or self._events.size >= MAX_BYTES
+        if is_full or self._weights[event.account] >= MAX_WAITING - self._waiting:
             self._drop()
             return
+        self._weigh(event, 1)
         client = f"client {event.id}" if event.id is not None else event.key
         waiting = WaitingEvent("", time.time(), event)
         self._events.put(event.connection_id or client, waiting, len(event.data))
+
+    async def _handle(self, waiting: WaitingEvent) -> None:
+        await super()._handle(waiting)
+        self._weigh(waiting.event, -1)
+
+    def _weigh(self, event: InboxEvent, times: int) -> None:
+        weight = times * (1 + len(event.data) // max(1, MAX_BYTES // MAX_WAITING))
+        self._waiting += weight
+        self._weights[event.account] += weight
+        if not self._weights[event.account]:
+            del self._weights[event.account]
 
     def _drop(self) -> None:
         self.dropped += 1
         self._drops.warn(
             log,
-            "%d events wait for their handlers, further ones are dropped; %d were dropped so far; "
-            "start another portal, or let handlers do less",
+            "%d events wait for their handlers, further ones are dropped, for all or for some clients; "
+            "%d were dropped so far; start another portal, or let handlers do less",
             self._events.count,
             self.dropped,
         )

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from ..backend.inbox import PortalConsumer, WaitingEvent
 from ..backend.mesa1 import Mesa1PortalConsumer
-from ..concurrency.queues import KeyedQueues
+from ..concurrency.queues import FairSlots, KeyedQueues
 from ..concurrency.retry import Backoff
 from ..concurrency.tasks import Tasks
 from ..errors import BackendError
@@ -56,12 +56,15 @@ class OnceSource:
         self.reply = consumer.reply
         self.dropped = 0
         self._observe = observe
-        self._slots = asyncio.Semaphore(concurrency)
+        self._slots = FairSlots(concurrency)
         self._events = KeyedQueues(self._handle)
 
     async def _handle(self, waiting: WaitingEvent) -> None:
-        async with self._slots:
+        await self._slots.acquire(waiting.event.id)
+        try:
             await self._observe(waiting)
+        finally:
+            self._slots.release()
 
 
 class QueueSource:

@@ -45,6 +45,7 @@ from .guests import Guest, Guests
 from .history import History
 from .notifications import Notifications
 from .pending_requests import PendingRequests
+from .rates import ClientRates, Meter
 from .registrations import Handlers
 from .request import Request
 from .send_queue import SendQueue, Transport
@@ -77,6 +78,7 @@ class ConnectionHost:
         remove: `Fanout.remove`.
         most_waiting: events and bytes of one client that may wait for its handlers.
         guests: the clients that have not logged in.
+        rates: limits of what clients send.
         slow_readers: the clients for which something waits.
         turn: the time for the handlers of all connections in a turn of the event loop.
     """
@@ -93,6 +95,7 @@ class ConnectionHost:
     remove: Callable[["Connection"], None]
     most_waiting: Load
     guests: Guests
+    rates: ClientRates
     slow_readers: SlowReaders
     turn: Turn = field(default_factory=Turn)
 
@@ -122,6 +125,7 @@ class Connection:
         "_history",
         "_host",
         "_loop",
+        "_meter",
         "_pending_requests",
         "_state",
         "_timer",
@@ -153,6 +157,7 @@ class Connection:
         self._waiting_size = 0  # bytes of the frames among them
         self._worker: asyncio.Task[None] | None = None
         self._flow: FlowControl | None = None
+        self._meter: Meter | None = None
         self._guest: Guest | None = None
         if terms.has_authenticator:
             self._guest = host.guests.join(self.protocol, self._turn_out)
@@ -310,7 +315,8 @@ class Connection:
         """End a connection that the client has closed, or that is broken."""
         if self._ended is None:
             self._finish(_Ended(code, reason))
-        self.send_queue.ended()
+        if self.send_queue.is_slow:
+            self.send_queue.ended()
         self._flow = None  # it refers to this connection, which would be freed in a cycle only
 
     # From the node.
@@ -397,6 +403,8 @@ class Connection:
             self._pending_requests.close()
         if self.subscription is not None:
             self.subscription.close()
+        if self._meter is not None:
+            self._meter.wake()
         if self._host.handlers.disconnection or self._host.handlers.forwarder is not None:
             self._enqueue(ended)
         if self._guest is not None:
@@ -527,6 +535,12 @@ class Connection:
     async def _handle(self, event: object) -> None:
         frame = None
         if isinstance(event, Waiting):
+            if event.sync is None:
+                self._meter = self._meter or Meter(self._host.rates)
+                over = self._meter.over(event, self.user)
+                if over is not None and not await self._meter.admit(event, over, self, self._turn_out):
+                    self._skip(event)
+                    return
             frame, event = event.frame, self._read(event)
         match event:
             case Received(message):
@@ -562,6 +576,12 @@ class Connection:
         elif self._history is not None and not isinstance(event, Authenticate):
             self._history.add_received(waiting.frame)
         return event
+
+    def _skip(self, waiting: Waiting) -> None:
+        """Count a frame no longer that is not handled."""
+        self._waiting_size = max(0, self._waiting_size - waiting.size)
+        if waiting.request and self._guest is not None:
+            self._guest.answered()
 
     def _drop_frames(self) -> None:
         """Drop what the client has sent and is not handled yet."""

@@ -120,6 +120,10 @@ class ConnectionLimits:
             self._unauthenticated[connection] = network
             self._by_network[network] += 1
 
+    def network_of_guest(self, connection: object) -> str:
+        """Return the network that an unauthenticated connection counts for; empty if for none."""
+        return self._unauthenticated.get(connection, "") if self.has_authenticator else ""
+
     def logged_in(self, connection: object) -> None:
         """Count a connection no longer for its address; later calls do nothing."""
         network = self._leave_address(connection)

@@ -38,13 +38,16 @@ JITTER = 0.25
 """Seconds within which the nodes of a cluster begin to read everything again."""
 
 COMING_BACK = 1000
-"""Clients that a stopping node asks to reconnect in each second."""
+"""Clients that a stopping node sends away in each second."""
+
+SENDING_AWAY = 8.0
+"""Seconds that this takes at most; for very many clients it goes faster."""
 
 MIN_SPREAD = 1.0
-"""Seconds over which their reconnecting is spread at least."""
+"""Seconds over which the reconnecting of those that are sent away at once is spread at least."""
 
-SENDING_AWAY = 5.0
-"""Seconds in which the event loop rests between two slices of clients that are sent away."""
+TOGETHER = 0.02
+"""Seconds for which clients are sent away together."""
 
 
 class Fanout:
@@ -74,6 +77,7 @@ class Fanout:
         self._forwarder = forwarder
         self._spawn = spawn
         self._report_lost = report_lost
+        self._grace = settings.presence.grace
         self._has_anonymous = not settings.authentication.required
         self.connections: dict[Connection, str | None] = {}
         self.by_id: dict[str, list[Connection]] = {}
@@ -94,15 +98,24 @@ class Fanout:
         self.watch, self.acked = self._acknowledgements.watch, self._acknowledgements.acked
 
     async def send_all_away(self) -> None:
-        """Send all clients away, in slices with rests of the same length; until then they are served."""
+        """Send all clients away, at a pace at which others can accept them; until then they are served.
+
+        Each is away for a short time, within the grace of its id. Where there are too many for that pace,
+        they are asked to stay away for longer, but for half the grace at most.
+        """
         self._acknowledgements.flush()  # of all ids together, and not of each
-        spread = max(MIN_SPREAD, len(self.connections) / COMING_BACK)
+        going = tuple(self.connections)
+        wanted = len(going) / COMING_BACK
+        seconds = min(wanted, SENDING_AWAY)
+        spread = max(MIN_SPREAD, min(wanted - seconds, self._grace / 2))
         clock = asyncio.get_running_loop().time
         began = at = clock()
-        for connection in tuple(self.connections):
+        for number, connection in enumerate(going, 1):
             self._send_away(connection, spread)
-            if (now := clock()) >= at + TURN:
-                await asyncio.sleep(now - at if now < began + SENDING_AWAY else 0)
+            now = clock()
+            early = began + seconds * number / len(going) - now
+            if early >= TOGETHER or now >= at + TURN:
+                await asyncio.sleep(max(early, now - at if now < began + seconds else 0))
                 at = clock()
 
     def close(self) -> None:
@@ -178,8 +191,17 @@ class Fanout:
         self._large.deliver(write, found, lambda: self._wrote(envelope, tuple(found)))
 
     def _deliver_unstored(self, envelope: Envelope) -> None:
-        body = envelope.body
-        self._deliver_to_open(envelope, lambda connection: connection.send_queue.write(body))
+        body, policy = envelope.body, envelope.delivery
+        if not policy:
+            self._deliver_to_open(envelope, lambda connection: connection.send_queue.write(body))
+            return
+        missed: set[Connection] = set()
+
+        def offer(connection: Connection) -> None:
+            if not connection.send_queue.offer(policy, body):
+                missed.add(connection)
+
+        self._deliver_to_open(envelope, offer, missed)
 
     def _deliver_other(self, envelope: Envelope) -> None:
         if envelope.kind == "request":
@@ -193,14 +215,15 @@ class Fanout:
             reached = self._forwarder.deliver(envelope)
             self._notifications.wrote(envelope.body, reached, from_this_node=False)
 
-    def _deliver_to_open(self, envelope: Envelope, write: Write) -> None:
-        recipients = envelope.recipients
+    def _deliver_to_open(self, envelope: Envelope, write: Write, missed: Collection[Connection] = ()) -> None:
+        """Write to the recipients that are connected; `missed` are then those that got nothing."""
+        recipients, wrote = envelope.recipients, partial(self._wrote, envelope, missed=missed)
         if recipients.everybody:
-            self._to_everybody(recipients.excluding, write, _nothing, partial(self._wrote, envelope))
+            self._to_everybody(recipients.excluding, write, _nothing, wrote)
             return
         by_id = self.by_id
         found = [connection for id in recipients.ids for connection in by_id.get(id, ())]
-        self._large.deliver(write, found, lambda: self._wrote(envelope, found))
+        self._large.deliver(write, found, lambda: wrote(found))
 
     def _disconnect(self, connection: Connection, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         connection.large_delivery = DONE  # what comes after the disconnection is not for it
@@ -274,7 +297,11 @@ class Fanout:
 
         self._large.deliver(write_or_skip, None, lambda: wrote(reached))
 
-    def _wrote(self, envelope: Envelope, reached: Sequence[Connection]) -> None:
+    def _wrote(
+        self, envelope: Envelope, reached: Sequence[Connection], missed: Collection[Connection] = ()
+    ) -> None:
+        if missed:
+            reached = [connection for connection in reached if connection not in missed]
         if log.isEnabledFor(logging.DEBUG):
             log_delivery(log, envelope, len(reached))
         if self._notifications.sent_handlers and envelope.kind == "message":

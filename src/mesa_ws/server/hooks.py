@@ -6,6 +6,7 @@ from typing import Any, overload
 from ..errors import InvalidSettings
 from ..handlers.caller import AnyHandler, add_checked, checked, for_messages, name_of
 from .middleware import create, register
+from .rates import ClientRates, RateLimit
 from .registrations import Handlers
 
 
@@ -17,8 +18,9 @@ class Hooks:
     `InvalidSettings` at once.
     """
 
-    def __init__(self, handlers: Handlers) -> None:
+    def __init__(self, handlers: Handlers, rates: ClientRates) -> None:
         self._handlers = handlers
+        self.rates = rates
 
     def authenticator(self, handler: AnyHandler) -> AnyHandler:
         """Register the function that turns authentication data into a `User`.
@@ -134,7 +136,7 @@ class Hooks:
         return add_checked(self._handlers.stop, "on_stop", handler)
 
     def use(self, middleware: object) -> Any:
-        """Add a middleware: an object with some of the methods of `Middleware`.
+        """Add a middleware: an object with some of the methods of `Middleware`, or a `RateLimit`.
 
         `use` calls a class, or a function without such methods, to make the object, with the server if
         it needs an argument.
@@ -146,5 +148,8 @@ class Hooks:
             InvalidSettings: the object has none of the methods, or one of them cannot be called.
         """
         used = create(middleware, self)
-        register(self._handlers, used)
+        if isinstance(used, RateLimit):
+            self.rates.limits.append(used)
+        else:
+            register(self._handlers, used)
         return used

@@ -14,7 +14,7 @@ from ..backend.urls import backend_of
 from ..concurrency.blocking import awaited
 from ..concurrency.queues import KeyedQueues
 from ..errors import MesaError, Unsupported
-from ..messages.envelope import Retention, new_message_id, prepare
+from ..messages.envelope import DeliveryPolicy, Retention, new_message_id, prepare
 from ..messages.message import DispatchEvent, Message, reserved_opcodes
 from ..messages.message_log import log_dispatches
 from ..messages.receipt import Receipt
@@ -35,6 +35,7 @@ from .middleware import mesa1_middleware_key, middleware_key
 from .notifications import Notifications
 from .origins import Origins
 from .portal_forwarding import Forwarder
+from .rates import ClientRates
 from .registrations import Handlers
 from .request import Request
 from .send_queue import Transport
@@ -59,6 +60,7 @@ class Node(Hooks, LoopTasks):
     Attributes:
         connection_limits: counts connections, and refuses those over a limit.
         slow_readers: bounds what waits for all connections together.
+        rates: limits of what clients send, and counts what is beyond.
         fanout: delivers messages to connections.
         authentication: handles the logins of connections.
         notifications: tells middleware of messages.
@@ -73,18 +75,20 @@ class Node(Hooks, LoopTasks):
         _check_supported(self.settings)
         LoopTasks.__init__(self)
         self.handlers = Handlers(self.settings.limits.handler_threads)
-        Hooks.__init__(self, self.handlers)
+        Hooks.__init__(self, self.handlers, ClientRates(self.settings.rates, self.handlers.log))
         self._id_calls = KeyedQueues(_make, spawn=self.spawn)
         self._portal_calls = KeyedQueues(_make, spawn=self.spawn)
         self.backend: Backend = backend_of(backend, self.settings)
-        if self.settings.portals.enabled:
-            # Portals of 1.x return nothing.
-            most = self.settings.limits.max_requests if self.settings.wire == "native" else 0
-            self.handlers.forwarder = Forwarder(self.backend, self.settings.portals, most, self.handlers.log)
         self._numbers = count(1)
         self.connection_limits = ConnectionLimits(
             self.settings.limits, self.handlers.log, self.settings.trusted_proxies or ()
         )
+        if self.settings.portals.enabled:
+            # Portals of 1.x return nothing.
+            most = self.settings.limits.max_requests if self.settings.wire == "native" else 0
+            self.handlers.forwarder = Forwarder(
+                self.backend, self.settings.portals, most, self.connection_limits, self.handlers.log
+            )
         self.slow_readers = SlowReaders(self.settings.limits.max_node_buffer, self.handlers.log)
         self.origins = Origins(self.settings.allowed_origins, self.handlers.log)
         self.notifications = Notifications(self.handlers, self.spawn)
@@ -129,6 +133,7 @@ class Node(Hooks, LoopTasks):
             remove=self.fanout.remove,
             most_waiting=Load(limits.max_queued, limits.most_queued_bytes),
             guests=Guests(limits),
+            rates=self.rates,
             slow_readers=self.slow_readers,
         )
 
@@ -202,6 +207,7 @@ class Node(Hooks, LoopTasks):
         *,
         idempotency_key: str | None = None,
         durability: Durability = "memory",
+        delivery: DeliveryPolicy | None = None,
     ) -> Receipt:
         """Send to every connection of the recipients, wherever in the cluster they are.
 
@@ -214,18 +220,16 @@ class Node(Hooks, LoopTasks):
             excluding: ids that do not receive it, also with `"*"`.
             idempotency_key: a name for this message, which no id gets twice within 24 hours.
             durability: what a stored message has to reach first: `memory`, `fsync` or `replicated`.
+            delivery: `"volatile"` or `Latest(key)`, as in `Dispatcher.dispatch`.
 
         Raises:
-            InvalidMessage: the message cannot go on the wire.
-            InvalidRecipients: recipients or exclusions are not ids.
-            InvalidInput: the key or the durability cannot be used.
-            Unsupported: the backend does not have that durability.
+            InvalidInput: the message, the recipients or another argument cannot be used.
+            Unsupported: the backend does not have that durability or delivery.
             BackendError: the backend did not accept it.
             MesaError: the server is not running, or in another event loop.
             Exception: raised by a middleware's `before_send`.
         """
-        going = self.handlers.outgoing(message, None)
-        if going is None:
+        if (going := self.handlers.outgoing(message, None)) is None:
             return Receipt(new_message_id(), {}, 0)
         envelope = prepare(
             going,
@@ -234,6 +238,7 @@ class Node(Hooks, LoopTasks):
             retention=self._retention,
             idempotency_key=idempotency_key,
             durability=durability,
+            delivery=delivery,
             reserved=self.reserved,
         )
         self._check_loop("send")
@@ -276,6 +281,7 @@ class Node(Hooks, LoopTasks):
         *,
         idempotency_key: str | None = None,
         durability: Durability = "memory",
+        delivery: DeliveryPolicy | None = None,
     ) -> Receipt:
         """Send like `send`, from a thread, such as that of a `def` handler.
 
@@ -286,7 +292,12 @@ class Node(Hooks, LoopTasks):
         return self.wait_in_thread(
             "send",
             lambda: self.send(
-                message, recipients, excluding, idempotency_key=idempotency_key, durability=durability
+                message,
+                recipients,
+                excluding,
+                idempotency_key=idempotency_key,
+                durability=durability,
+                delivery=delivery,
             ),
         )
 

@@ -3,6 +3,9 @@
 A connection waits here until its event is stored, and so do its later events. So when portals do not
 keep up, or the backend is away, the receive queue of the connection fills and the server stops reading
 it: nothing is dropped, and nothing grows without bound.
+
+Each id has its places in the backlog. A client that has not logged in shares those of its network, if that
+has limits; all such clients together may fill no more than a part of the backlog.
 """
 
 import asyncio
@@ -17,6 +20,8 @@ import msgspec
 from ..backend.base import Backend
 from ..backend.inbox import (
     PARTITIONS,
+    READ_AHEAD,
+    READ_AHEAD_BYTES,
     AppendResult,
     Capacity,
     EventKind,
@@ -35,6 +40,7 @@ from ..messages.recipients import User
 from ..messages.request import FAILED, UNANSWERED, Failure, Reply
 from ..protocol.correlation import asking
 from ..settings import Portals
+from .connection_limits import ConnectionLimits
 from .pending_requests import PendingRequests
 
 log = logging.getLogger("mesa_ws.server")
@@ -46,10 +52,13 @@ _TIMED_OUT = Failure("failed", "no portal has answered in time")
 
 _PAUSED = "%s; reading from these clients is paused"
 
-_FULL = "the backlog of portals is full, for all or for one client; are enough portals running?"
+_FULL = "the backlog of portals is full, for all or for some clients; are enough portals running?"
 
 PortalAnswer = asyncio.Future[bytes | Failure]
 """The encoded message that answers a request, or why there is none."""
+
+GUESTS_PART = 16
+"""Part of what portals read ahead, one in so many, that messages of guests may fill."""
 
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 0.4
@@ -82,6 +91,7 @@ class _Forwarded:
         partition: its queue.
         node: the node, which has another id when it is opened again.
         pending: its requests that wait for answers of portals.
+        network: that its places count for until it has a user; empty for none.
         sequence: of its last event.
         joins: how often the node had joined the cluster when the connection was last known to be open.
     """
@@ -90,6 +100,7 @@ class _Forwarded:
     partition: int
     node: str
     pending: PendingRequests[bytes]
+    network: str
     sequence: int = 0
     joins: int = 0
 
@@ -102,16 +113,34 @@ class Forwarder:
         settings: how many may wait, and which types.
         max_requests: requests of one connection that wait for answers of portals; 0 where portals
             cannot answer.
+        limits: know the networks of clients that have not logged in.
         log: gets what clients and other strangers cause.
+
+    Attributes:
+        delayed: events that had to wait for a place in the backlog.
     """
 
-    def __init__(self, backend: Backend, settings: Portals, max_requests: int, log: LimitedLog) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        settings: Portals,
+        max_requests: int,
+        limits: ConnectionLimits,
+        log: LimitedLog,
+    ) -> None:
+        self.delayed = 0
         self._backend = backend
         self._log = log
         self._spreads = settings.distribute_load
         queues = PARTITIONS if self._spreads else 1
         self._types = None if settings.types is None else frozenset(settings.types)
-        self._capacity = Capacity(max(1, settings.backlog_max // queues), settings.backlog_bytes // queues)
+        most = Capacity(max(1, settings.backlog_max // queues), settings.backlog_bytes // queues)
+        self._capacity = most
+        self._guests_capacity = Capacity(
+            max(1, min(most.events, READ_AHEAD) // GUESTS_PART),
+            min(most.bytes, READ_AHEAD_BYTES) // GUESTS_PART,
+        )
+        self._limits = limits
         self._max_requests = max_requests
         self._tokens = count(1)
         self._connections: dict[str, _Forwarded] = {}
@@ -124,6 +153,7 @@ class Forwarder:
             partition_of(sender.connection_id) if self._spreads else 0,
             self._backend.node_id,
             PendingRequests[bytes](self._max_requests),
+            self._limits.network_of_guest(sender),
         )
         await self._forward("connection", sender)
 
@@ -231,8 +261,10 @@ class Forwarder:
         """Make the next event of a connection; a repetition of the same one has to keep its sequence."""
         forwarded.sequence += 1
         sender, sequence = forwarded.sender, str(forwarded.sequence)
-        id = sender.user.id if sender.user is not None else None
-        return InboxEvent(sender.connection_id, forwarded.partition, sequence, kind, id, forwarded.node, data)
+        id, network = (sender.user.id, "") if sender.user is not None else (None, forwarded.network)
+        return InboxEvent(
+            sender.connection_id, forwarded.partition, sequence, kind, id, forwarded.node, data, network
+        )
 
     async def _append(self, event: InboxEvent) -> tuple[AppendResult, int]:
         """Append an event, again and again while the queue is full or the backend is away.
@@ -242,10 +274,12 @@ class Forwarder:
             after any other.
         """
         backoff: Backoff | None = None
+        is_of_guest = event.id is None and event.kind == "message" and self._limits.has_authenticator
+        capacity = self._guests_capacity if is_of_guest else self._capacity
         while True:
             joins = self._backend.joins
             try:
-                result = await self._backend.append(event, self._capacity)
+                result = await self._backend.append(event, capacity)
             except asyncio.CancelledError:
                 await self._go_on(event)
             except BackendError as error:
@@ -254,6 +288,7 @@ class Forwarder:
                 if result != "full":
                     return result, joins if result == "taken" else self._backend.joins
                 self._warning.warn(log, _PAUSED, _FULL)
+                self.delayed += backoff is None
             backoff = backoff or Backoff(FIRST_PAUSE, LONGEST_PAUSE)
             await asyncio.sleep(backoff.next())
 

@@ -10,8 +10,9 @@ of a node together.
 from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
+from ..messages.envelope import VOLATILE
 from .slow_readers import SlowReaders
 
 
@@ -53,6 +54,9 @@ class Transport(Protocol):
     def close(self, code: int, reason: str) -> None:
         """Send a close frame, empty for 1005, and cut the connection if the client does not answer."""
 
+    def hold_back(self) -> None:
+        """Call the connection's `congested` now, and `relieved` when the client has read what waits."""
+
     def pause_reading(self) -> None:
         """Stop receiving until `resume_reading`."""
 
@@ -76,9 +80,13 @@ FRAME_COST = 64
 """Bytes of memory that a waiting frame takes besides its payload."""
 
 
-class _Held(NamedTuple):
-    mark: int
-    payload: bytes
+class _Held:
+    """A frame that waits; empty if a newer one with its policy has replaced it."""
+
+    __slots__ = ("mark", "payload", "policy")
+
+    def __init__(self, mark: int, payload: bytes, policy: str) -> None:
+        self.mark, self.payload, self.policy = mark, payload, policy
 
 
 class SendQueue:
@@ -101,8 +109,10 @@ class SendQueue:
     __slots__ = (
         "_frames",
         "_is_blocked",
+        "_latest",
         "_max_buffered",
         "_readers",
+        "_replaced",
         "_size",
         "_spared",
         "_transport",
@@ -129,6 +139,8 @@ class SendQueue:
         self._readers = readers
         self.give_up = give_up
         self._frames: deque[_Held] | None = None
+        self._latest: dict[str, _Held] | None = None  # the newest frame of each policy among them
+        self._replaced = 0  # the frames among them that are empty
         self._size = 0
         self._spared = 0
         self._is_blocked = False
@@ -144,6 +156,24 @@ class SendQueue:
         """Write a frame of the protocol at once, even while others wait."""
         if self.put is not _nowhere:
             self._transport.write(payload)
+
+    def offer(self, policy: str, payload: bytes) -> bool:
+        """Write a frame that may be dropped or replaced where something else waits for the client.
+
+        Returns:
+            Whether it is written, or waits; False if it was dropped.
+        """
+        if self.put is _nowhere or (self.is_clear and not self._transport.buffered):
+            self.write(payload)
+        elif policy == VOLATILE:
+            self._readers.skipped[VOLATILE] += 1
+            return False
+        else:
+            if self.is_clear:
+                self._transport.hold_back()
+            self._replace(policy)
+            self._hold(payload, policy)
+        return True
 
     @property
     def is_clear(self) -> bool:
@@ -206,7 +236,8 @@ class SendQueue:
         """Mark later frames as following a stored message; with `is_first`, those that wait as well."""
         self.mark = max(self.mark, sequence)
         if is_first and self._frames:
-            self._frames = deque(_Held(sequence, held.payload) for held in self._frames)
+            for held in self._frames:
+                held.mark = sequence
 
     def release_before(self, sequence: int) -> None:
         """Write the frames that follow only messages before `sequence`."""
@@ -217,11 +248,12 @@ class SendQueue:
         """Write every frame that waits, also to a slow client: the last step before a close."""
         frames, self._frames, self._size = self._frames or (), None, 0
         for held in frames:
-            self.put(held.payload)
+            if held.payload:
+                self.put(held.payload)
 
     def close(self) -> None:
         """Drop the frames that wait, and ignore later ones."""
-        self._frames, self._size, self.unwritten = None, 0, 0
+        self._frames, self._latest, self._size, self.unwritten = None, None, 0, 0
         self.put = self.write = _nowhere
         self.give_up = _ignore  # a method of the connection would keep it in a cycle
         if self.is_slow:
@@ -229,8 +261,7 @@ class SendQueue:
 
     def ended(self) -> None:
         """Count nothing any more: the transport is closed."""
-        if self.is_slow:
-            self._readers.closing(self, 0)
+        self._readers.closing(self, 0)
 
     def cut(self) -> None:
         """End the connection at once, and free what waits for it."""
@@ -241,7 +272,12 @@ class SendQueue:
         while frames and not self.is_congested and (before is None or frames[0].mark < before):
             held = frames.popleft()
             self._size -= len(held.payload) + FRAME_COST
-            self.put(held.payload)
+            if held.payload:
+                if self._latest and self._latest.get(held.policy) is held:
+                    del self._latest[held.policy]
+                self.put(held.payload)
+            else:
+                self._replaced -= 1
         if not frames:
             self._frames = None
         self._choose()
@@ -253,10 +289,30 @@ class SendQueue:
             waits = self.is_congested or self._is_blocked or self._frames
             self.write = self._hold if waits else self.put
 
-    def _hold(self, payload: bytes) -> None:
+    def _replace(self, policy: str) -> None:
+        """Empty the frame that waits with this policy: the newest one comes last, in its order."""
+        held = self._latest and self._latest.get(policy)
+        if not held or self._frames is None:
+            return
+        self._size -= len(held.payload)
+        held.payload = b""
+        self._replaced += 1
+        self._readers.skipped["latest"] += 1
+        if self._replaced > len(self._frames) // 2:
+            frames = [held for held in self._frames if held.payload]
+            self._frames.clear()
+            self._frames.extend(frames)
+            self._size -= self._replaced * FRAME_COST
+            self._replaced = 0
+
+    def _hold(self, payload: bytes, policy: str = "") -> None:
         if self._frames is None:
             self._frames = deque()
-        self._frames.append(_Held(self.mark, payload))
+        held = _Held(self.mark, payload, policy)
+        self._frames.append(held)
+        if policy:
+            self._latest = self._latest or {}
+            self._latest[policy] = held
         self._size += len(payload) + FRAME_COST
         if self.check_room():
             if not self.is_congested and (self._size > MAX_HELD_BYTES or len(self._frames) > MAX_HELD_FRAMES):

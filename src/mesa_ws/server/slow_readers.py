@@ -54,6 +54,8 @@ class SlowReaders:
 
     Attributes:
         closed: clients that were closed, by the limit: this one, or that of one connection.
+        skipped: messages that slow clients did not get, as their senders allow: `volatile` ones that were
+            dropped, and `latest` ones that a newer one replaced.
     """
 
     def __init__(self, most: int, log: LimitedLog) -> None:
@@ -64,6 +66,7 @@ class SlowReaders:
         self._closing = _Sizes()
         self._is_choosing = False
         self.closed: Counter[str] = Counter()
+        self.skipped: Counter[str] = Counter()
 
     @property
     def waiting(self) -> int:

@@ -70,7 +70,7 @@ class TrustedProxies:
             client = _address_in(hop) if self._header == "x-forwarded-for" else _forwarded_for(hop)
             if client is None or not self.trusts(client[0]):
                 return client
-        return client if len(hops) <= MAX_PROXIES else None
+        return client
 
     def _trusts(self, host: str) -> bool:
         address = _plain(ip_address(host))

@@ -264,7 +264,8 @@ class Server(Node, metaclass=_Listing):
             may hold the parts of an address: `[URI, options]` or `[port, host, options]`.
         options: `namespace`; `allowed_origins`, the origins of web pages that may connect; `wire`,
             `"native"` or `"mesa1"` to share Redis with npm's @cryb/mesa 1.x; `import_from_1x`, to move the
-            data that 1.x left; and the features `heartbeat`, `reconnect`, `authentication`, `keepalive`,
+            data that 1.x left; `trusted_proxies` and `proxy_header`, for the addresses of clients behind
+            proxies; and the features `heartbeat`, `reconnect`, `authentication`, `keepalive`,
             `limits`, `rules`, `sync`, `presence` and `portals`, each as its settings class, as a mapping of
             its fields, or as True or False where it can be enabled.
 

@@ -101,6 +101,7 @@ class NativeTransport(WSListener):
         "_fragments",
         "_frames",
         "_is_congested",
+        "_late_pong",
         "_listener",
         "_peer",
         "_send",
@@ -121,6 +122,7 @@ class NativeTransport(WSListener):
         self._fragments: Fragments | None = None
         self._frames = 0  # that were written since something waits, and their bytes
         self._written = 0
+        self._late_pong: bytes | None = None  # the answer to a Ping for which no answer was sent yet
         self._is_congested = False
         self._closing: asyncio.TimerHandle | None = None
         self._peer: ConnectionEnd | None = None
@@ -156,6 +158,11 @@ class NativeTransport(WSListener):
         self._fragments = None
         loop = asyncio.get_running_loop()
         self._closing = loop.call_later(CLOSE_TIMEOUT, self._ws.disconnect, False)
+
+    def hold_back(self) -> None:
+        """Count the client as too slow until it has read what waits."""
+        self._is_congested = True
+        self._connection.congested()
 
     def pause_reading(self) -> None:
         """Stop reading the socket, and make TCP check whether the client is still connected."""
@@ -199,13 +206,8 @@ class NativeTransport(WSListener):
         elif self._closing is not None:
             return
         elif kind == WSMsgType.PING:
-            if not self.is_cut():
-                self._ws.send_pong(frame.get_payload_as_bytes())
             self._connection.heard()
-            if self._is_congested:
-                self._connection.check_room()
-            if self.buffered:
-                self._count()
+            self._answer_ping(frame.get_payload_as_bytes())
         elif kind == WSMsgType.PONG:
             self._connection.ponged(frame.get_payload_as_bytes())
         elif frame.fin and self._fragments is None and kind != WSMsgType.CONTINUATION:
@@ -223,6 +225,21 @@ class NativeTransport(WSListener):
         self._send = transport.send  # a method of this transport would keep it in a cycle
         del self._connection  # it refers to this transport; so both are freed at once
 
+    def _answer_ping(self, payload: bytes) -> None:
+        """Send a Pong; while something waits for the client, only for the newest Ping, with the next frame.
+
+        RFC 6455 section 5.5.3 allows that. Otherwise a client that sends Pings and reads nothing would have
+        millions of Pongs waiting, each of which takes much more memory than its two bytes.
+        """
+        self._late_pong = payload
+        if not self.buffered:
+            self._send_late_pong()
+
+    def _send_late_pong(self) -> None:
+        if self._late_pong is not None and self._closing is None and not self.is_cut():
+            self._ws.send_pong(self._late_pong)
+        self._late_pong = None
+
     def pause_writing(self) -> None:
         """Count what waits from now on, as the system does not accept all at once."""
         self._send = self._send_and_count
@@ -233,6 +250,7 @@ class NativeTransport(WSListener):
         self._send = self._ws.send
         if not self.buffered:
             self._frames = self._written = 0
+        self._send_late_pong()
         if self._is_congested:
             self._is_congested = False
             self._ws.underlying_transport.set_write_buffer_limits(high=0)  # calls `pause_writing` for a rest
@@ -244,15 +262,15 @@ class NativeTransport(WSListener):
         self._ws.send(kind, payload)
         self._frames += 1
         self._written += len(payload)
+        self._send_late_pong()
         self._count()
 
     def _count(self) -> None:
         """Tell the connection that more waits, and whether that is too much."""
         high = self._listener.high_water
         if not self._is_congested and self._closing is None and self.buffered > high:
-            self._is_congested = True
             self._ws.underlying_transport.set_write_buffer_limits(high=high)
-            self._connection.congested()
+            self.hold_back()
         self._connection.send_queue.recount()
 
     @property

@@ -10,6 +10,7 @@ from random import Random
 from typing import NamedTuple, Self
 
 from mesa_ws import AsyncDispatcher, Presence
+from mesa_ws.server.fanout import COMING_BACK
 from tests.faults.chaos.checker import Verdict
 from tests.faults.chaos.journal import Journal, Record
 from tests.faults.chaos.program import Program
@@ -35,6 +36,7 @@ class Report(NamedTuple):
     """What came of a rolling restart.
 
     Attributes:
+        clients: as for `run`.
         verdict: of the messages.
         missing: confirmed messages that had not arrived at the end.
         complaints: lost messages, resets and ends that clients reported.
@@ -43,9 +45,10 @@ class Report(NamedTuple):
         codes: exit codes of the nodes.
         handshakes: handshakes of each node since the first restart began.
         peaks: of these, most in one second.
-        away: seconds that clients were away after a node was told to stop: half of them, and the longest.
+        back: seconds after a node was told to stop until clients were back: half of them, and the last.
     """
 
+    clients: int
     verdict: Verdict
     missing: list[str]
     complaints: list[Record]
@@ -54,31 +57,39 @@ class Report(NamedTuple):
     codes: list[int]
     handshakes: list[int]
     peaks: list[int]
-    away: tuple[float, float]
+    back: tuple[float, float]
 
     def __str__(self) -> str:
+        pace = f" at the pace of {self.clients}" if self.clients > CLIENTS else ""
         pairs = zip(self.peaks, self.handshakes, strict=True)
         peaks = ", ".join(f"{most} of {all}" for most, all in pairs)
-        median, longest = self.away
+        median, longest = self.back
         return "\n".join(
             [
-                f"rolling restart of {NODES} nodes with {CLIENTS} clients: {self.verdict}",
+                f"rolling restart of {NODES} nodes with {CLIENTS} clients{pace}:",
+                f"  {self.verdict}",
                 f"{len(self.missing)} missing; {len(self.complaints)} losses, resets and ends told",
                 f"{len(self.offline)} offline events, {len(self.online)} online events",
                 f"handshakes, most in a second of each node: {peaks}",
-                f"clients were away for {median:.1f} s at the median, {longest:.1f} s at most",
+                f"clients were back {median:.1f} s after a stop began at the median, {longest:.1f} s at most",
             ]
         )
 
 
 class Site:
-    """A Redis, nodes, a dispatcher, clients, and a balancer in front of the nodes."""
+    """A Redis, nodes, a dispatcher, clients, and a balancer in front of the nodes.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: folder of the logs.
+        coming_back: clients that a stopping node asks to come back in each second.
+    """
+
+    def __init__(self, folder: Path, coming_back: int) -> None:
         self._redis = RedisServer(folder, *AOF)
         ports = [free_port() for _ in range(NODES)]
         self._balancer = Proxy(Random(1), *ports)
         self._folder = folder
+        self._coming_back = str(coming_back)
         self.journals = [folder / f"node-{number}.journal" for number in range(NODES)]
         self.nodes = [self._node(port, journal) for port, journal in zip(ports, self.journals, strict=True)]
         self.ids = tuple(f"client-{number}" for number in range(CLIENTS))
@@ -87,10 +98,10 @@ class Site:
 
     @classmethod
     @asynccontextmanager
-    async def standing(cls, folder: Path) -> AsyncIterator[Self]:
+    async def standing(cls, folder: Path, coming_back: int) -> AsyncIterator[Self]:
         """Run all but the dispatcher, which starts later, until the end of the context."""
         async with AsyncExitStack() as stack:
-            site = cls(folder)
+            site = cls(folder, coming_back)
             stack.callback(site._redis.stop)
             site._redis.start()
             await stack.enter_async_context(site._balancer.listening())
@@ -122,6 +133,7 @@ class Site:
             [*command, "--port", str(port)],
             self._folder,
             **environment,
+            COMING_BACK=self._coming_back,
             MESA_API_ENABLED="false",
         )
 
@@ -134,9 +146,14 @@ def is_up(node: Program) -> bool:
     return node.log.exists() and node.log.read_text().count("clients at ") == node.starts > 0
 
 
-async def run(folder: Path) -> Report:
-    """Restart each node once, and judge. The logs are in `folder`."""
-    async with Site.standing(folder) as site, AsyncExitStack() as stack:
+async def run(folder: Path, clients: int) -> Report:
+    """Restart each node once, and judge. The logs are in `folder`.
+
+    Args:
+        folder: folder of the logs.
+        clients: the `CLIENTS` are asked to come back as slowly as so many.
+    """
+    async with Site.standing(folder, COMING_BACK * CLIENTS // clients) as site, AsyncExitStack() as stack:
         received = Received(site.clients)
 
         def are_ready() -> bool:
@@ -163,6 +180,7 @@ async def run(folder: Path) -> Report:
         told = [record for node in events for record in node if record[1] != "shook"]
         shook = [[at for at, kind, *_ in node if kind == "shook"] for node in events]
         return Report(
+            clients,
             received.verdict(expected),
             received.missing(expected),
             received.complaints,
@@ -171,7 +189,7 @@ async def run(folder: Path) -> Report:
             [code for node in site.nodes for code in node.codes],
             [len(times) for times in shook],
             [most_in_a_second(times) for times in shook],
-            _away(Journal(site.clients.program.log).timed_news(), stops),
+            _back(Journal(site.clients.program.log).timed_news(), stops),
         )
 
 
@@ -198,7 +216,7 @@ def most_in_a_second(times: Iterable[float]) -> int:
     return most
 
 
-def _away(records: Iterable[Record], stops: list[float]) -> tuple[float, float]:
+def _back(records: Iterable[Record], stops: list[float]) -> tuple[float, float]:
     """Return the seconds from the stop of a node to the logins after it: their median, and the longest."""
     logins = [at for at, kind, *_ in records if kind == "login" and at >= stops[0]]
     times = sorted(at - max(stop for stop in stops if stop <= at) for at in logins)

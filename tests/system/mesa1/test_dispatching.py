@@ -230,6 +230,8 @@ async def test_what_this_wire_cannot_tell_is_unsupported(dispatcher: AsyncDispat
         await dispatcher.status(receipt)
     with pytest.raises(Unsupported, match="use wire 'native'"):
         await dispatcher.dispatch(Message(0, 1), ["1"], durability="fsync")
+    with pytest.raises(Unsupported, match=r"delivery: .* use wire 'native'"):
+        await dispatcher.dispatch(Message(0, 1, sync=False), ["1"], delivery="volatile")
 
 
 def test_the_blocking_dispatcher_says_the_same(redis_url: str, namespace: str) -> None:

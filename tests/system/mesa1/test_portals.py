@@ -685,13 +685,36 @@ async def test_what_a_portal_cannot_hold_is_dropped_and_counted(
 
     await site.start(portal)
     message = {"op": 0, "d": "x" * 1000}
-    event = {"type": "message", "message": message, "clientId": "1", "portalId": portal.portal_id}
-    for _ in range(8):
-        await client.publish(keys.portal, json.dumps(event))
+    event = {"type": "message", "message": message, "portalId": portal.portal_id}
+    for n in range(8):
+        await client.publish(keys.portal, json.dumps(event | {"clientId": str(n)}))
     await until(lambda: portal.dropped == 5)
     may_go_on.set()
     await until(lambda: len(seen) == 3)
     assert caplog.text.count("further ones are dropped") == 1
+
+
+async def test_a_flood_of_one_client_drops_none_of_others(
+    site: Mesa1Site, client: Redis, keys: Mesa1Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mesa1, "MAX_WAITING", 8)
+    portal, seen, may_go_on = site.portal(), list[Any](), asyncio.Event()
+
+    @portal.on_message
+    async def on_message(event: PortalEvent) -> None:
+        await may_go_on.wait()
+        seen.append(event.id)
+
+    await site.start(portal)
+    event = {"type": "message", "message": {"op": 0, "d": 1}, "portalId": portal.portal_id}
+    for id in (*["flood"] * 9, "other", "other"):
+        await client.publish(keys.portal, json.dumps(event | {"clientId": id}))
+    await until(lambda: portal.dropped == 5)
+    may_go_on.set()
+    await until(lambda: len(seen) == 6)
+    assert seen.count("other") == 2
+    await client.publish(keys.portal, json.dumps(event | {"clientId": "flood"}))
+    await until(lambda: len(seen) == 7)
 
 
 async def test_a_portal_that_stops_handles_what_it_was_told(site: Mesa1Site) -> None:

@@ -153,3 +153,10 @@ class RawPeer:
             opcode, payload = await self.next_frame()
             if opcode == 8:
                 return payload
+
+    async def read_frame(self) -> tuple[int, bytes]:
+        """Read one frame; return its opcode and its payload."""
+        first, size = await self.reader.readexactly(2)
+        if size > 125:
+            size = int.from_bytes(await self.reader.readexactly(2 if size == 126 else 8))
+        return first & 15, await self.reader.readexactly(size)

@@ -7,7 +7,7 @@ import ssl
 import sys
 import textwrap
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,7 +19,9 @@ from mesa_ws.dispatcher import AsyncDispatcher
 from mesa_ws.errors import BackendUnavailable, InvalidSettings, ListenFailed, MesaError
 from mesa_ws.messages.message import Message
 from mesa_ws.messages.recipients import User
+from mesa_ws.server import fanout
 from mesa_ws.server.connection import Connection
+from mesa_ws.server.fanout import MIN_SPREAD
 from mesa_ws.transports.run import Server, serve
 from tests.ports import free_port
 
@@ -147,6 +149,33 @@ async def test_stopping_closes_clients_with_1001_and_lets_handlers_finish() -> N
         await server.stop()
         assert await closing == 1001
     assert finished == ["message", "disconnection 1001"]
+
+
+@pytest.mark.parametrize(("pace", "longest"), [(20, MIN_SPREAD), (1, 1.2)])
+async def test_clients_are_sent_away_one_after_another_and_served_until_then(
+    join: Joining, monkeypatch: pytest.MonkeyPatch, pace: int, longest: float
+) -> None:
+    monkeypatch.setattr(fanout, "COMING_BACK", pace)
+    monkeypatch.setattr(fanout, "SENDING_AWAY", 2.0)
+    server = accepting(presence={"grace": 2.4})
+    async with AsyncExitStack() as stack:
+        endpoint = await stack.enter_async_context(serve(server))
+        peers = [await join(endpoint) for _ in range(40)]
+        for number, peer in enumerate(peers):
+            await peer.log_in(str(number), wire=2)
+        stopping = asyncio.create_task(stack.aclose())
+        assert await peers[0].closed() == 1001
+        for connection in server.connections:
+            connection.send(Message(0, "still here"))
+        assert len(server.connections) > 20
+        await stopping
+        assert {await peer.closed() for peer in peers[1:]} == {1001}
+    served = [any(frame.get("d") == "still here" for frame in peer.frames) for peer in peers]
+    assert served == sorted(served)
+    assert sum(served) > 20
+    asked = [frame["d"]["after"] for peer in peers for frame in peer.frames if frame["op"] == 7]
+    assert len(asked) == 40
+    assert max(asked) <= longest
 
 
 async def test_stopping_does_not_wait_for_a_peer_that_does_not_answer() -> None:

@@ -1,7 +1,6 @@
 """Limits of one connection: slow readers, floods, dead peers."""
 
 import asyncio
-from contextlib import suppress
 
 import pytest
 
@@ -13,10 +12,13 @@ from mesa_ws.protocol.server import ServerProtocol
 from mesa_ws.server.connection import Connection
 from mesa_ws.server.subscription import Subscription
 from mesa_ws.transports.frame_feed import FRAMES_AT_ONCE
+from mesa_ws.transports.server_socket import NativeTransport
 from tests.system.waiting import until
 
 from .conftest import Joining, Serving, accepting
 from .peer import LIMIT, RawPeer
+
+MIB = 1024 * 1024
 
 
 async def test_a_slow_reader_is_given_up_and_others_go_on(serving: Serving, join: Joining) -> None:
@@ -140,16 +142,25 @@ async def test_a_dead_peer_is_found_without_heartbeats(serving: Serving) -> None
             assert await codes.get() == 4001
 
 
-async def test_a_ping_flood_that_is_never_read_is_bounded(serving: Serving) -> None:
-    server = accepting(limits={"max_buffered": 10_000}, authentication={"timeout": None}, keepalive=False)
+async def test_of_pings_that_a_client_sends_while_it_does_not_read_the_newest_is_answered(
+    serving: Serving,
+) -> None:
+    server = accepting(limits={"max_buffered": 64 * MIB}, keepalive=False)
     endpoint = await serving(server)
-    async with RawPeer.connect(endpoint.host, endpoint.port, limit=1024) as peer:
+    async with RawPeer.connect(endpoint.host, endpoint.port, limit=1024) as peer, asyncio.timeout(LIMIT):
         await peer.upgrade()
-        async with asyncio.timeout(LIMIT):
-            with suppress(ConnectionError):
-                while server.connections:
-                    await peer.frame(0x9, b"x" * 125)
-        assert not server.connections
+        (connection,) = server.connections
+        assert isinstance(connection._transport, NativeTransport)
+        connection.send(Message(0, "x" * 12 * MIB))
+        waiting = connection._transport.buffered
+        for number in range(10_000):
+            await peer.frame(0x9, b"%d" % number)
+        await peer.frame(0x1, b'{"op":1,"x":{"r":"7"}}')
+        await until(lambda: connection._transport.buffered > waiting)
+        assert waiting < connection._transport.buffered < waiting + 100
+        frames = [await peer.read_frame() for _ in range(4)]
+    assert [opcode for opcode, _ in frames] == [0x1, 0x1, 0x1, 0xA]
+    assert frames[2:] == [(0x1, b'{"op":11,"d":{},"x":{"a":"7"}}'), (0xA, b"9999")]
 
 
 @pytest.mark.parametrize(

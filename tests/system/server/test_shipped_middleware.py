@@ -15,7 +15,6 @@ from mesa_ws.errors import InvalidSettings
 from mesa_ws.messages.message import Message
 from mesa_ws.middleware import MessageLogging, RateLimit, StructuredLogging
 from mesa_ws.middleware.prometheus import PrometheusMetrics
-from mesa_ws.middleware.rate_limit import Excess
 from mesa_ws.server.connection import Connection
 from mesa_ws.transports.run import Server
 from tests.system.waiting import until
@@ -46,120 +45,60 @@ class Clock:
         return self.now
 
 
-async def frames(peer: Peer, count: int) -> list[tuple[Any, Any]]:
-    return [(frame["t"], frame["d"]) for frame in await peer.messages(count)]
-
-
 # Rate limiting.
 
 
-async def test_a_client_over_its_limit_is_told_when_to_try_again(serving: Serving, join: Joining) -> None:
-    server, clock = answering(), Clock()
-    limit = server.use(RateLimit(2, burst=2, clock=clock))
-    peer = await join(await serving(server))
-    for n in range(3):
-        await peer.send("PING", n)
-    refused = ("RATE_LIMITED", {"retry_after": 0.5, "t": "PING"})
-    assert await frames(peer, 3) == [("PONG", 0), ("PONG", 1), refused]
-    clock.now += 0.5
-    await peer.send("PING", 3)
-    await peer.send("PING", 4)
-    assert await frames(peer, 2) == [("PONG", 3), refused]
-    assert limit.exceeded == 2
-
-
-@pytest.mark.parametrize("excess", ["refuse", "drop"])
-async def test_a_request_over_the_limit_fails_and_says_why(
-    serving: Serving, join: Joining, excess: Excess
+async def test_a_request_over_a_limit_is_answered_and_says_when_to_try_again(
+    serving: Serving, join: Joining
 ) -> None:
-    server = answering()
-    server.use(RateLimit(2, burst=1, excess=excess, clock=Clock()))
+    server, clock = answering(), Clock()
+    limit = server.use(RateLimit(2, 1, "error", clock=clock))
     peer = await join(await serving(server))
     await peer.send("PING", 0)
     await peer.raw('{"op":0,"d":null,"t":"SUM","x":{"r":"1"}}')
-    answer = await peer.receive()
-    while "x" not in answer:
-        answer = await peer.receive()
-    assert answer["x"]["error"] == {
-        "code": "rate_limited",
-        "message": "too many messages; try again in 0.5 seconds",
-    }
-
-
-async def test_a_client_is_told_what_is_missing_of_its_next_message(serving: Serving, join: Joining) -> None:
-    server, clock = answering(), Clock()
-    server.use(RateLimit(2, burst=1, clock=clock))
-    peer = await join(await serving(server))
-    await peer.send("PING", 0)
-    assert await frames(peer, 1) == [("PONG", 0)]
-    clock.now += 0.4
-    await peer.send("PING", 1)
-    assert await frames(peer, 1) == [("RATE_LIMITED", {"retry_after": 0.1, "t": "PING"})]
+    answer = await peer.until(d=None)
+    text = "too many messages; try again in 0.5 seconds"
+    assert answer["x"] == {"a": "1", "error": {"code": "busy", "message": text}}
+    clock.now += 0.5
+    await peer.raw('{"op":0,"d":null,"t":"SUM","x":{"r":"2"}}')
+    assert (await peer.until(d=None))["x"]["error"]["code"] == "unanswered"
+    assert limit.exceeded == 1
 
 
 async def test_of_many_messages_at_once_exactly_the_burst_is_handled(serving: Serving, join: Joining) -> None:
     server = answering()
-    limit = server.use(RateLimit(1, burst=150, clock=Clock()))
+    limit = server.use(RateLimit(1, 150, "drop", types=["PING"], clock=Clock()))
     endpoint = await serving(server)
     peers = [await join(endpoint) for _ in range(3)]
 
-    async def flood(peer: Peer) -> list[str]:
-        for n in range(400):
-            await peer.send("PING", n)
-        return [type for type, _ in await frames(peer, 400)]
-
-    for types in await asyncio.gather(*map(flood, peers)):
-        assert types == ["PONG"] * 150 + ["RATE_LIMITED"] * 250
-    assert limit.exceeded == 750
-
-
-async def test_a_pause_saves_no_more_than_the_burst(serving: Serving, join: Joining) -> None:
-    server, clock = answering(), Clock()
-    server.use(RateLimit(100, burst=1, clock=clock))
-    peer = await join(await serving(server))
-    await peer.send("PING", 0)
-    assert await frames(peer, 1) == [("PONG", 0)]
-    clock.now += 3600
-    await peer.send("PING", 1)
-    await peer.send("PING", 2)
-    assert [type for type, _ in await frames(peer, 2)] == ["PONG", "RATE_LIMITED"]
-
-
-async def test_each_client_has_a_limit_of_its_own(serving: Serving, join: Joining) -> None:
-    server = answering()
-    server.use(RateLimit(1, burst=1, clock=Clock()))
-    endpoint = await serving(server)
-    for peer in (await join(endpoint), await join(endpoint)):
-        await peer.send("PING", 0)
-        assert await frames(peer, 1) == [("PONG", 0)]
-
-
-async def test_what_is_over_the_limit_can_be_dropped_without_a_word(serving: Serving, join: Joining) -> None:
-    server, clock = answering(), Clock()
-    server.use(RateLimit(1, burst=1, excess="drop", clock=clock))
-    peer = await join(await serving(server))
-    received: list[Any] = []
-
     @server.on_message("LAST")
     async def last(message: Message, connection: Connection) -> None:
-        received.append(message.data)
+        connection.send(Message(0, None, "END"))
 
-    await peer.send("PING", 0)
-    await peer.send("LAST", 1)
-    assert await frames(peer, 1) == [("PONG", 0)]
-    await peer.authenticate("1")  # takes no token, and comes after LAST
-    assert received == []
+    async def flood(peer: Peer) -> list[Any]:
+        for n in range(400):
+            await peer.send("PING", n)
+        await peer.authenticate("1")  # takes no token
+        await peer.send("LAST")
+        await peer.until(t="END")
+        return [frame["d"] for frame in peer.frames if frame.get("t") == "PONG"]
+
+    for numbers in await asyncio.gather(*map(flood, peers)):
+        assert numbers == list(range(150))
+    assert limit.exceeded == 750
 
 
 async def test_a_client_over_its_limit_can_be_closed_and_may_come_back(
     serving: Serving, join: Joining
 ) -> None:
     server = answering()
-    server.use(RateLimit(1, burst=1, excess="close", clock=Clock()))
+    server.use(RateLimit(1, 1, "close", clock=Clock()))
     peer = await join(await serving(server))
-    await peer.send("PING", 0)
-    await peer.send("PING", 1)
-    assert await peer.closed() == 1013
+    for n in range(5):
+        await peer.send("PING", n)
+    assert await peer.closed() == 4008
+    assert peer.socket.close_reason == "rate limited"
+    assert [frame["d"] for frame in peer.frames if frame.get("t") == "PONG"] == [0]
 
 
 @pytest.mark.parametrize(
@@ -169,6 +108,9 @@ async def test_a_client_over_its_limit_can_be_closed_and_may_come_back(
         ({"rate": True, "burst": 1}, "rate"),
         ({"rate": 1, "burst": 0}, "burst"),
         ({"rate": 1, "burst": 1, "excess": "ignore"}, "excess"),
+        ({"rate": 1, "burst": 1, "types": "PING"}, "types"),
+        ({"rate": 1, "burst": 1, "per": "server"}, "per"),
+        ({"rate": 1, "burst": 1, "bytes": -1}, "bytes"),
     ],
 )
 def test_a_limit_that_is_none_is_refused(given: dict[str, Any], field: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from mesa_ws.concurrency.queues import Batcher, KeyedQueues
+from mesa_ws.concurrency.queues import Batcher, FairSlots, KeyedQueues
 from mesa_ws.concurrency.tasks import unwatch, watch
 
 
@@ -175,3 +175,38 @@ async def test_closing_a_batcher_drops_what_waits() -> None:
     batcher.add("c")  # "b" was dropped
     await batcher.settled()
     assert calls.batches == [["a"], ["c"]]
+
+
+async def test_slots_are_given_to_keys_in_turn_and_to_each_in_order() -> None:
+    slots, begun = FairSlots(2), list[str]()
+
+    async def work(name: str) -> None:
+        await slots.acquire(name[0])
+        begun.append(name)
+
+    tasks = {name: asyncio.create_task(work(name)) for name in ("a1", "a2", "a3", "a4", "a5", "b1", "c1")}
+    await until(lambda: begun == ["a1", "a2"])
+    for order in (["a3"], ["b1"], ["c1"], ["a4"]):
+        slots.release()
+        await until(lambda: len(begun) == 3)
+        assert begun[2:] == order
+        del begun[2:]
+    tasks["a5"].cancel()
+    slots.release()
+    slots.release()
+    await asyncio.gather(*tasks.values(), return_exceptions=True)
+    assert [work.cancelled() for work in tasks.values()] == [False] * 4 + [True] + [False] * 2
+    await work("d1")
+    await work("d2")
+    assert begun == ["a1", "a2", "d1", "d2"]
+
+
+async def test_a_slot_that_was_given_to_a_task_that_is_cancelled_goes_to_the_next() -> None:
+    slots = FairSlots(1)
+    await slots.acquire("a")
+    first, second = (asyncio.create_task(slots.acquire(key)) for key in "bc")
+    await asyncio.sleep(0)
+    slots.release()
+    first.cancel()
+    await asyncio.wait([first, second])
+    assert (first.cancelled(), second.cancelled()) == (True, False)

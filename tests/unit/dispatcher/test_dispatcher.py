@@ -132,7 +132,7 @@ async def test_presence_follows_the_rules_of_recipients(
 
 @both
 @pytest.mark.parametrize(
-    "dispatch", [HELLO, [HELLO, ["0"]], (), (HELLO, ["0"], [], None, "memory", "more"), None]
+    "dispatch", [HELLO, [HELLO, ["0"]], (), (HELLO, ["0"], [], None, "memory", None, "more"), None]
 )
 async def test_a_batch_takes_only_tuples(kind: Kind, dispatch: object) -> None:
     with pytest.raises(InvalidInput, match=r"^dispatches\[1\]: expected \(message, recipients\)"):

@@ -1,15 +1,19 @@
 """What nodes and dispatchers exchange."""
 
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 from mesa_ws.errors import InvalidInput, InvalidMessage, InvalidRecipients
 from mesa_ws.messages.envelope import (
+    DeliveryPolicy,
     IdempotencyScope,
+    Latest,
     Retention,
     current_scope,
     new_message_id,
+    policy_of,
     prepare,
     with_unaddressed,
 )
@@ -176,3 +180,33 @@ def test_receipts_stand_in_the_order_of_the_dispatches_with_those_to_no_id_among
     of_backend = Receipt(second.message_id, {"1": Delivery(False, 1, None)}, 1)
     none = [Receipt(each.message_id, {}, 0) for each in (first, third)]
     assert with_unaddressed([first, second, third], [of_backend]) == [none[0], of_backend, none[1]]
+
+
+@pytest.mark.parametrize("policy", [None, "volatile", Latest("a"), Latest("latest:volatile")])
+@pytest.mark.parametrize("retention", [None, KEEP])
+def test_an_envelope_has_the_policy_of_a_message_that_is_not_stored(
+    policy: DeliveryPolicy | None, retention: Retention | None
+) -> None:
+    envelope = prepare(Message(sync=False), ["1"], retention=retention, delivery=policy)
+    assert (policy_of(envelope), envelope.retention) == (policy, None)
+
+
+@pytest.mark.parametrize("policy", ["volatile", Latest("a")])
+def test_a_stored_message_can_have_no_policy(policy: DeliveryPolicy) -> None:
+    with pytest.raises(InvalidInput, match=r"^delivery: .* is stored, got .*; .*sync=False"):
+        prepare(Message(), ["1"], retention=KEEP, delivery=policy)
+
+
+@pytest.mark.parametrize(
+    "policy", ["", "latest", "latest:a", ("a",), True, Latest, Latest(""), Latest("x" * 256)]
+)
+def test_what_is_no_policy_is_refused(policy: Any) -> None:
+    with pytest.raises(InvalidInput, match=r"^delivery: "):
+        prepare(Message(), ["1"], delivery=policy)
+
+
+def test_an_event_can_have_no_policy() -> None:
+    with pytest.raises(
+        InvalidInput, match=r"^delivery: expected None for DISCONNECT_CLIENT, got 'volatile'$"
+    ):
+        prepare(DISCONNECT, ["1"], delivery="volatile")

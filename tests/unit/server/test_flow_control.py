@@ -36,6 +36,8 @@ class Socket:
     def pause_reading(self) -> None:
         self.is_read = False
 
+    def hold_back(self) -> None: ...
+
     def resume_reading(self) -> None:
         self.is_read = True
 

@@ -13,8 +13,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mesa_ws import Connection, ConnectionClosed, Message, User
+from mesa_ws.concurrency import turns
 from mesa_ws.messages.envelope import Envelope, Retention, prepare
-from mesa_ws.server import connection, fanout, large_deliveries
+from mesa_ws.server import fanout, large_deliveries
 from mesa_ws.server.node import Node
 from mesa_ws.server.send_queue import PeerState
 from mesa_ws.settings import Sync
@@ -44,6 +45,8 @@ class Transport:
         self.written.append(f"close {code}")
 
     def pause_reading(self) -> None: ...
+
+    def hold_back(self) -> None: ...
 
     def resume_reading(self) -> None: ...
 
@@ -218,7 +221,7 @@ def slices_of(at_once: float, most: int = 64) -> Iterator[None]:
     with (
         patch.multiple(large_deliveries, TURN=0.0, BLOCK=1, AT_ONCE=at_once, MOST=most),
         patch.object(fanout, "JITTER", 0.0),
-        patch.object(connection, "TURN", 60.0),  # no step depends on the clock
+        patch.object(turns, "TURN", 60.0),  # no step depends on the clock
     ):
         yield
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self
 import msgspec
 
 from ...errors import InvalidInput, InvalidMessage, InvalidRecipients
-from ...messages.envelope import REMEMBERED_KEY, Envelope, Retention, prepare
+from ...messages.envelope import REMEMBERED_KEY, VOLATILE, Envelope, Latest, Retention, policy_of, prepare
 from ...messages.message import DISCONNECT_CLIENT, PROTOCOL_OPCODES, DispatchEvent, Message, Op
 from ...messages.receipt import Delivery, Position, Receipt
 from ...messages.recipients import EVERYBODY
@@ -41,6 +41,7 @@ class DispatchBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tru
     sync: Any = False
     idempotency_key: str | None = None
     durability: Any = "memory"
+    delivery: Any = None
     id: _MessageId | None = None
 
     @classmethod
@@ -55,6 +56,7 @@ class DispatchBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tru
             without,
             envelope.retention._asdict() if envelope.retention else False,
             durability=envelope.durability,
+            delivery={"latest": policy.key} if isinstance(policy := policy_of(envelope), Latest) else policy,
             id=envelope.message_id,
         )
 
@@ -73,6 +75,7 @@ class DispatchBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tru
             retention=_retention(self.sync),
             idempotency_key=self.idempotency_key,
             durability=self.durability,
+            delivery=_delivery(self.delivery),
             reserved=reserved,
         )
         if self.id is None:
@@ -186,6 +189,15 @@ def _retention(given: object) -> Retention | None:
             f"got {'another object' if isinstance(given, dict) else type(given).__name__}"
         )
     return Retention.of(Sync.of({"enabled": True, **given}))
+
+
+def _delivery(given: object) -> Any:
+    """Return the delivery policy of a body; `prepare` checks the key."""
+    if isinstance(given, dict) and set(given) == {"latest"}:
+        return Latest(given["latest"])
+    if given not in (None, VOLATILE):
+        raise InvalidInput(f'delivery: expected "volatile" or {{"latest": "a key"}}, got {given!r:.100}')
+    return given
 
 
 def given_ids(where: str, given: Any, default: Sequence[str]) -> Any:

@@ -261,8 +261,8 @@ _IDS = f"an object with ids, a list, and {_NAMESPACE}"
 DISPATCH: Route[DispatchRequest, list[Receipt]] = Route(
     "/v1/dispatch",
     DispatchRequest,
-    "a JSON object with the members message, recipients, excluding, sync, idempotency_key, durability and "
-    f"id, or batch, and {_NAMESPACE}",
+    "a JSON object with the members message, recipients, excluding, sync, idempotency_key, durability, "
+    f"delivery and id, or batch, and {_NAMESPACE}",
     _answer("receipts", list[ReceiptForm]),
     lambda receipts: {"receipts": [ReceiptForm.of(each) for each in receipts]},
     lambda answer: [each.receipt() for each in answer.receipts],

@@ -212,4 +212,11 @@ def _stored_message(envelope: Envelope, now: float, ttl: float) -> StoredMessage
 def _sent(envelope: Envelope, ids: Sequence[str], positions: tuple[Position, ...]) -> Envelope:
     """Return the message as a node receives it."""
     recipients = envelope.recipients._replace(ids=tuple(ids))
-    return Envelope(recipients, envelope.body, envelope.kind, envelope.message_id, positions=positions)
+    return Envelope(
+        recipients,
+        envelope.body,
+        envelope.kind,
+        envelope.message_id,
+        positions=positions,
+        delivery=envelope.delivery,
+    )

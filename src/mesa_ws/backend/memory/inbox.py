@@ -8,17 +8,16 @@ from typing import Generic, TypeVar
 
 from ..inbox import (
     GUARANTEED_EVENTS,
-    MAX_CONNECTION_WEIGHT,
     MAX_DEAD,
     MAX_KEPT,
     MAX_OBSERVED,
     PARTITIONS,
-    WEIGHT_UNIT,
     AppendResult,
     Capacity,
     DeadLetter,
     InboxEvent,
     WaitingEvent,
+    has_place,
 )
 from ..presence import PortalWatch
 
@@ -33,7 +32,7 @@ class MemoryQueue:
     Attributes:
         events: offset -> event that no portal has handled.
         size: bytes of these events.
-        weights: connection -> weight of its events together.
+        weights: account -> weight of its events together.
         deliveries: offset -> how often the event was delivered.
         last: the portal that began the last delivery, and its attempt.
         owner: the portal that owns the queue.
@@ -48,14 +47,14 @@ class MemoryQueue:
     owner: str | None = None
     token: int = 0
 
-    def is_full(self, capacity: Capacity, connection_id: str, *, is_edge: bool) -> bool:
+    def is_full(self, capacity: Capacity, account: str, *, is_edge: bool) -> bool:
         """Return whether one more event does not fit; `is_edge` if it begins or ends a connection."""
         length = len(self.events)
         if is_edge:
             return length >= 2 * capacity.events
-        if self.weights[connection_id] >= MAX_CONNECTION_WEIGHT:
+        if length >= capacity.events or (length >= GUARANTEED_EVENTS and self.size >= capacity.bytes):
             return True
-        return length >= capacity.events or (length >= GUARANTEED_EVENTS and self.size >= capacity.bytes)
+        return not has_place(capacity, self.weights[account], length, self.size)
 
     def put(self, offset: int, waiting: WaitingEvent) -> None:
         """Add an event."""
@@ -84,9 +83,9 @@ class MemoryQueue:
 
     def _weigh(self, event: InboxEvent, times: int) -> None:
         self.size += times * len(event.data)
-        self.weights[event.connection_id] += times * (1 + len(event.data) // WEIGHT_UNIT)
-        if not self.weights[event.connection_id]:
-            del self.weights[event.connection_id]
+        self.weights[event.account] += times * event.weight
+        if not self.weights[event.account]:
+            del self.weights[event.account]
 
 
 class MemoryInbox:
@@ -121,12 +120,13 @@ class MemoryInbox:
         """Append an event to its queue, if the queue has capacity."""
         connections = self._open.setdefault(event.node, {})
         known = connections.get(event.connection_id)
-        is_edge = event.kind in {"connection", "disconnection"}
         if known is None and event.kind != "connection":
-            return "gone" if is_edge else "unknown"
+            return "gone" if event.kind == "disconnection" else "unknown"
         if known is not None and int(event.sequence) <= int(known.sequence):
             return "taken"
-        if self.queues[event.partition].is_full(capacity, event.connection_id, is_edge=is_edge):
+        is_login = event.kind == "authentication" and known is not None and known.id is None
+        is_edge = is_login or event.kind in {"connection", "disconnection"}
+        if self.queues[event.partition].is_full(capacity, event.account, is_edge=is_edge):
             return "full"
         if event.kind == "disconnection":
             del connections[event.connection_id]
@@ -138,7 +138,9 @@ class MemoryInbox:
     def end_connections(self, node: str) -> None:
         """End the connections of a node that leaves."""
         for last in self._open.pop(node, {}).values():
-            end = last._replace(sequence=f"{last.sequence}r", kind="disconnection", data=CONNECTION_LOST)
+            end = last._replace(
+                sequence=f"{last.sequence}r", kind="disconnection", data=CONNECTION_LOST, network=""
+            )
             self.put(WaitingEvent("", self.clock(), end))
 
     async def arrival(self, seconds: float) -> None:

@@ -150,7 +150,7 @@ class Mesa1Wire:
         """Publish envelopes, and store those with a retention for ids that are away.
 
         Raises:
-            Unsupported: an envelope has another durability than `memory`.
+            Unsupported: an envelope has another durability than `memory`, or a delivery policy.
         """
         envelopes = tuple(envelopes)
         for envelope in envelopes:
@@ -240,6 +240,11 @@ def _check_offered(envelope: Envelope) -> None:
         raise Unsupported(
             f"durability: expected 'memory', got {envelope.durability!r}; wire 'mesa1' promises no more, "
             "use wire 'native'"
+        )
+    if envelope.delivery:
+        raise Unsupported(
+            f"delivery: expected None, got {envelope.delivery!r}; wire 'mesa1' cannot say that a message may "
+            "be dropped or replaced, use wire 'native'"
         )
     if envelope.recipients.everybody and envelope.recipients.excluding and not _HAS_WARNED.is_set():
         _HAS_WARNED.set()

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from ...concurrency.limited_log import LimitedLog
-from ...messages.envelope import Envelope
+from ...messages.envelope import Envelope, read_policy
 from ...messages.receipt import Position
 from ...messages.recipients import Recipients
 from ..base import Receive
@@ -28,6 +28,8 @@ class FrameHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
         excluding: ids that `*` leaves out.
         positions: epoch and sequence in turn, for each of the ids or once for `*`; empty for a message
             that is not stored.
+        delivery: `volatile`, or `latest:` and a key, if the message may be dropped or replaced for a client
+            that reads slowly; absent if not. Any other text is as if it were absent.
     """
 
     counter: int
@@ -36,6 +38,7 @@ class FrameHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
     ids: list[str] | Literal["*"]
     excluding: list[str]
     positions: list[str | int] = []
+    delivery: Any = ""
 
 
 _DECODER = msgspec.msgpack.Decoder(FrameHead)
@@ -66,8 +69,10 @@ class NodeFrame(NamedTuple):
         everybody = head.ids == "*"
         recipients = Recipients(everybody, () if everybody else tuple(head.ids), frozenset(head.excluding))
         kind: Any = head.kind
+        positions, delivery = _positions(head), read_policy(head.delivery) if head.delivery else ""
         return cls(
-            head, Envelope(recipients, data[start:], kind, head.message_id, positions=_positions(head))
+            head,
+            Envelope(recipients, data[start:], kind, head.message_id, positions=positions, delivery=delivery),
         )
 
 

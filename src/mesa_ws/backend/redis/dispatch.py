@@ -76,9 +76,12 @@ class DispatchCalls(NamedTuple):
             if envelope.kind == "order":
                 own = [keys.orders_position, keys.orders]
             unsent = msgspec.msgpack.encode(sorted(excluding))
-            announce = _command(script, [*shared, *own], [*args, unsent])
+            more = [unsent] if retention is not None else [unsent, envelope.delivery]
+            announce = _command(script, [*shared, *own], [*args, *more])
             return cls(envelope, [*_revocations(keys, envelope), announce])
         script = RELAY if retention is None else DISPATCH
+        if retention is None:
+            args = (*args, envelope.delivery)
         prefixes = (keys.users,) if retention is None else (keys.positions, keys.outboxes, keys.users)
         commands = []
         for start in range(0, len(ids), MAX_IDS):

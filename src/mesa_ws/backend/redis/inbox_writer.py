@@ -6,7 +6,7 @@ from typing import Any
 from ...concurrency.queues import Batcher
 from ...errors import BackendRefused, Unsupported
 from ...settings import Durability
-from ..inbox import PARTITIONS, WEIGHT_UNIT, AppendResult, Capacity, InboxEvent
+from ..inbox import PARTITIONS, AppendResult, Capacity, InboxEvent
 from ..redis_client.command import Call, ms
 from ..redis_client.durability import Proof
 from ..redis_client.pipeline import Pipelines
@@ -60,7 +60,7 @@ class AppendCommand:
         for event, capacity in events:
             keys += self._queues[event.partition]
             parts += (event.connection_id, event.partition, event.sequence, event.kind, event.id or "")
-            parts += (event.data, 1 + len(event.data) // WEIGHT_UNIT, capacity.events, capacity.bytes)
+            parts += (event.data, event.network, event.weight, capacity.events, capacity.bytes)
         return Call(APPEND, tuple(keys), tuple(parts))
 
 

@@ -141,7 +141,7 @@ class Keys(WireKeys):
         return f"{self.prefix}y:{partition}"
 
     def weights(self, partition: int) -> str:
-        """HASH: connection -> total weight of its events in the `queue`. `BACKLOG_LIFE`."""
+        """HASH: account -> total weight of its events in the `queue`. `BACKLOG_LIFE`."""
         return f"{self.prefix}h:{partition}"
 
     def owner(self, partition: int) -> str:

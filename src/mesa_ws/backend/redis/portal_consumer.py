@@ -61,6 +61,9 @@ _UNREADABLE = (LookupError, ValueError, OverflowError)
 _TIME, _PARTITION = 11, 15
 """Indexes in such an entry: of the time, and of the partition that observers read."""
 
+_NETWORK = b"a"
+"""Name of the field that may follow them in a queue."""
+
 _owned = attrgetter("partition", "token")
 
 _log = logging.getLogger("mesa_ws.portal")
@@ -129,7 +132,7 @@ class PortalCommands:
             for step in together:
                 parts += (step.action, step.offset)
                 if step.action != "begin":
-                    parts += (step.connection_id, step.weight)
+                    parts += (step.account, step.weight)
                 if step.action == "die":
                     parts.append(step.reason)
         return Call(SETTLE, tuple(keys), tuple(parts))
@@ -232,6 +235,7 @@ def _inbox_event(flat: Sequence[bytes], partition: int) -> InboxEvent:
         id.decode() or None,
         node.decode(),
         data,
+        flat[15].decode() if flat[14:15] == [_NETWORK] else "",
     )
 
 

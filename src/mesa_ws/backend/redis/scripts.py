@@ -1,7 +1,17 @@
 """Lua scripts, each one atomic step; the head of each file documents it."""
 
 from ...messages.envelope import REMEMBERED
-from ..inbox import GUARANTEED_EVENTS, MAX_CONNECTION_WEIGHT, MAX_DEAD, MAX_KEPT, MAX_OBSERVED
+from ..inbox import (
+    FEW,
+    GUARANTEED_EVENTS,
+    MAX_ACCOUNT_WEIGHT,
+    MAX_DEAD,
+    MAX_KEPT,
+    MAX_OBSERVED,
+    READ_AHEAD,
+    READ_AHEAD_BYTES,
+    WEIGHT_UNIT,
+)
 from ..redis_client.command import MAX_IDS, Script, ms
 from ..redis_wire.scripts import RIGHTS, script
 from ..redis_wire.timing import EXPIRY
@@ -16,17 +26,21 @@ MAX_BYTES = 256 * 1024
 CONSTANTS: dict[str, int | str] = {
     "BACKLOG_LIFE": str(ms(BACKLOG_LIFE)),
     "DEAD_LIFE": str(ms(DEAD_LIFE)),
+    "FEW": FEW,
     "EXPIRY": str(ms(EXPIRY)),
     "GUARANTEED_EVENTS": GUARANTEED_EVENTS,
+    "MAX_ACCOUNT_WEIGHT": MAX_ACCOUNT_WEIGHT,
     "MAX_BYTES": MAX_BYTES,
-    "MAX_CONNECTION_WEIGHT": MAX_CONNECTION_WEIGHT,
     "MAX_DEAD": str(MAX_DEAD),
     "MAX_ENTRIES": MAX_ENTRIES,
     "MAX_IDS": str(MAX_IDS),
     "MAX_KEPT": MAX_KEPT,
     "MAX_OBSERVED": str(MAX_OBSERVED),
     "POSITION_LIFE": str(ms(POSITION_LIFE)),
+    "READ_AHEAD": READ_AHEAD,
+    "READ_AHEAD_BYTES": READ_AHEAD_BYTES,
     "REMEMBERED": str(ms(REMEMBERED)),
+    "WEIGHT_UNIT": WEIGHT_UNIT,
 }
 """Constants that scripts use by the same names; times are in milliseconds."""
 

@@ -8,7 +8,7 @@ import pytest
 from mesa_ws.backend.http.dispatch_schema import MAX_BATCH, DispatchRequest
 from mesa_ws.backend.http.routes import DISPATCH
 from mesa_ws.errors import InvalidInput, InvalidMessage, InvalidRecipients
-from mesa_ws.messages.envelope import Envelope, Retention, prepare
+from mesa_ws.messages.envelope import DeliveryPolicy, Envelope, Latest, Retention, policy_of, prepare
 from mesa_ws.messages.message import DispatchEvent, Message
 from mesa_ws.messages.recipients import Recipients
 from mesa_ws.settings import Sync
@@ -269,3 +269,22 @@ def test_what_is_stored_is_read_as_it_was_written(key: str | None) -> None:
     kept = Retention(3, 400, 5.0)
     sent = prepare(Message(0, 1), ["0"], retention=kept, idempotency_key=key, durability="replicated")
     assert DISPATCH.decode_body(encoded([sent])).envelopes() == [sent]
+
+
+@pytest.mark.parametrize(
+    ("given", "policy"), [(None, None), ("volatile", "volatile"), ({"latest": "a"}, Latest("a"))]
+)
+def test_a_body_says_what_may_happen_to_the_message_for_slow_clients(
+    given: object, policy: DeliveryPolicy | None
+) -> None:
+    made = envelope({"message": {}, "recipients": ["0"], "delivery": given})
+    assert policy_of(made) == policy
+    assert DISPATCH.decode_body(encoded([made])).envelopes() == [made]
+
+
+@pytest.mark.parametrize(
+    "given", ["latest:a", "", 1, [], {}, {"latest": 1}, {"key": "a"}, {"latest": "a", "b": 1}]
+)
+def test_a_body_with_another_delivery_is_refused(given: object) -> None:
+    with pytest.raises(InvalidInput, match=r"^delivery: "):
+        envelope({"message": {}, "recipients": ["0"], "delivery": given})

@@ -58,6 +58,15 @@ def test_a_hint_for_everybody_carries_the_exclusions() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("member", "policy"),
+    [("volatile", "volatile"), ("latest:a", "latest:a"), ("", ""), ("later", ""), ({"later": 1}, "")],
+)
+def test_a_hint_says_what_may_happen_to_the_message_for_slow_clients(member: object, policy: str) -> None:
+    hint = NodeFrame.of(frame(1, "message", "m", ["a"], [], [], member, body=b'{"op":0}'))
+    assert (hint.envelope.delivery, hint.envelope.body) == (policy, b'{"op":0}')
+
+
 def test_members_of_later_versions_are_passed_over() -> None:
     assert NodeFrame.of(frame(1, "marker", "", [], [], [], {"later": 1}, 2)).head.kind == "marker"
 

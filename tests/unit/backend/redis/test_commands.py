@@ -40,7 +40,7 @@ def test_a_message_to_ids_is_one_script_about_their_keys() -> None:
     (call,) = calls_to_send(sent)
     assert call.script.name == "relay"
     assert call.keys == (*shared(sent), KEYS.user("a"), KEYS.user("b"))
-    assert call.args == (*about(sent), 0, "a", "b")
+    assert call.args == (*about(sent), 0, "", "a", "b")
 
 
 def test_a_message_to_keep_names_the_outbox_of_each_and_its_limits() -> None:
@@ -78,10 +78,10 @@ def test_a_message_to_everybody_names_only_exclusions() -> None:
     sent = prepare(HELLO, "*", ["b", "a"])
     (call,) = calls_to_send(sent)
     assert (call.script.name, call.keys) == ("broadcast", shared(sent))
-    assert call.args[5:] == (b"\x92\xa1a\xa1b",)
+    assert call.args[5:] == (b"\x92\xa1a\xa1b", "")
 
 
-@pytest.mark.parametrize(("retention", "per_id", "before"), [(None, 1, 5), (KEEP, 3, 9)])
+@pytest.mark.parametrize(("retention", "per_id", "before"), [(None, 1, 6), (KEEP, 3, 9)])
 def test_many_recipients_take_several_calls_of_one_message(
     retention: Retention | None, per_id: int, before: int
 ) -> None:

@@ -1,6 +1,7 @@
 -- Put in front of the scripts that write events, after the prelude.
 --
--- An entry of a queue: c connection, s sequence, k kind, i id or '', n node, t time (ms), d data.
+-- An entry of a queue: c connection, s sequence, k kind, i id or '', n node, t time (ms), d data, and perhaps a,
+-- the network that its place counts for.
 -- The stream of observers has p, the partition, as well; that of dead letters also r, the reason, and y,
 -- the number of deliveries.
 
@@ -15,10 +16,13 @@ end
 -- Input of prolong(): written queues, and the stream of observers with its expiry if it was written.
 local posted, told = {}, nil
 
+local NO_FIELD = {}
+
 -- Append an event to its queue, and to the stream of observers; prolong() has to be called afterwards.
 local function post_event(queue, observed, expiry, event)
+  local network = event.network and event.network ~= '' and {'a', event.network} or NO_FIELD
   redis.call('XADD', queue, '*', 'c', event.connection, 's', event.sequence, 'k', event.kind, 'i', event.id,
-    'n', event.node, 't', event.time, 'd', event.data)
+    'n', event.node, 't', event.time, 'd', event.data, unpack(network))
   posted[queue] = true
   if not observed then return end
   redis.call('XADD', observed, 'MAXLEN', '~', MAX_OBSERVED, '*', 'c', event.connection, 's', event.sequence,

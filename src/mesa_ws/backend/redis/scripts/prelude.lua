@@ -141,7 +141,8 @@ end
 
 -- Publish the frame of one node. Returns the error where Redis refuses that, else nil.
 local function publish(node, counter, message, ids, positions)
-  local head = cmsgpack.pack({counter, message.kind, message.id, ids, message.excluding or {}, positions})
+  local head = {counter, message.kind, message.id, ids, message.excluding or {}, positions, message.delivery}
+  head = cmsgpack.pack(head)
   local frame = struct.pack('>I4', #head) .. head .. message.body
   local reply = redis.pcall('PUBLISH', message.channels .. node, frame)
   return type(reply) == 'table' and reply.err or nil

@@ -3,7 +3,7 @@
 --
 -- KEYS   1 leases, 2 counters, 3 the record of the message id, 4.. the user key of each recipient
 -- ARGV   1 prefix of the channels of nodes, 2 kind, 3 id and 4 body of the message, 5 for how long the id is
---        remembered (ms), or 0, 6.. the recipients, in the order of KEYS
+--        remembered (ms), or 0, 6 its delivery policy, or '', 7.. the recipients, in the order of KEYS
 -- REPLY  the number of nodes, then for each recipient its connections, or -1 for a corrupt key; if the message
 --        was stored for one of them before, then for each its text in the record, or ''
 --
@@ -13,7 +13,8 @@
 
 local message, is_live = read_message(), lease_reader(KEYS[1], now_ms())
 local mailing, news, reply, was_stored = new_mailing(), {}, {0}, false
-local ids = {unpack(ARGV, 6)}
+local ids = {unpack(ARGV, 7)}
+message.delivery = ARGV[6] ~= '' and ARGV[6] or nil
 local known = remembered(KEYS[3], message, ids)
 for i, id in ipairs(ids) do
   local before = known[i]

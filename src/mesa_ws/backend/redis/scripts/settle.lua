@@ -2,10 +2,10 @@
 -- Count deliveries of events, delete events from their queues, or move them to the dead letters.
 --
 -- KEYS   1 dead letters, 2 how many were rejected, then for each queue: its owner, itself, its deliveries, weights
---        of its connections, and the records of messages that the handlers of its done or rejected events sent
+--        of its accounts, and the records of messages that the handlers of its done or rejected events sent
 -- ARGV   1 portal, 2 how many replicas have to be online, 0 or 1, then for each queue: partition, token by which
 --        the portal owns it, last attempt that begins here, number of records, number of steps, and for each
---        step: action, offset; unless it begins also connection and weight; for dead letters the reason
+--        step: action, offset; unless it begins also account and weight; for dead letters the reason
 -- REPLY  the replicas online, 0 where none is needed; then for each step -1 when another portal owns the queue;
 --        else the number of deliveries where the event begins, or 0. Or the error NOREPLICAS.
 --
@@ -19,24 +19,24 @@ local reply, key, at = {wanted_replicas(ARGV[2])}, 3, 3
 local queue, deliveries, weights, partition
 
 -- Delete an event from its queue; returns whether it was there.
-local function take_out(offset, connection, weight)
+local function take_out(offset, account, weight)
   local is_there = redis.call('XDEL', queue, offset) > 0
   redis.call('HDEL', deliveries, offset)
-  if is_there and redis.call('HINCRBY', weights, connection, -weight) <= 0 then
-    redis.call('HDEL', weights, connection)
+  if is_there and redis.call('HINCRBY', weights, account, -weight) <= 0 then
+    redis.call('HDEL', weights, account)
   end
   return is_there
 end
 
 -- Delete an event and count it. A step that may be refused comes first; a count that is no number is reset.
-local function reject(offset, connection, weight)
+local function reject(offset, account, weight)
   local before = tonumber(redis.call('GET', KEYS[2])) or 0
-  if take_out(offset, connection, weight) then redis.call('SET', KEYS[2], before + 1, 'PX', DEAD_LIFE) end
+  if take_out(offset, account, weight) then redis.call('SET', KEYS[2], before + 1, 'PX', DEAD_LIFE) end
 end
 
 -- Steps that may be refused come before the dead letter is written, or after the event was deleted: so none
 -- becomes a dead letter twice.
-local function bury(offset, connection, weight, reason)
+local function bury(offset, account, weight, reason)
   redis.call('XDEL', queue, '0-1') -- no entry
   local entry = redis.call('XRANGE', queue, offset, offset)[1]
   if not entry then return end
@@ -44,7 +44,7 @@ local function bury(offset, connection, weight, reason)
   if #fields > MAX_VALUES then fields = {unpack(fields, 1, MAX_VALUES)} end
   for _, value in ipairs({'p', partition, 'r', reason, 'y', count}) do fields[#fields + 1] = value end
   redis.call('XADD', KEYS[1], 'MAXLEN', MAX_DEAD, '*', unpack(fields))
-  take_out(offset, connection, weight)
+  take_out(offset, account, weight)
   keep_within(KEYS[1], MAX_KEPT)
   redis.call('PEXPIRE', KEYS[1], DEAD_LIFE)
 end
@@ -68,12 +68,12 @@ local function next_step(is_owned, repeated)
   local action, offset = ARGV[at], ARGV[at + 1]
   at = at + 2
   if action == 'begin' then return is_owned and begin(offset, repeated) or -1 end
-  local connection, weight, reason = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  local account, weight, reason = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   at = at + (action == 'die' and 3 or 2)
   if not is_owned then return -1 end
-  if action == 'reject' then reject(offset, connection, weight) end
-  if action == 'die' then bury(offset, connection, weight, reason) end
-  take_out(offset, connection, weight)
+  if action == 'reject' then reject(offset, account, weight) end
+  if action == 'die' then bury(offset, account, weight, reason) end
+  take_out(offset, account, weight)
   return 0
 end
 
