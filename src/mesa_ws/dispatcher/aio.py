@@ -1,18 +1,22 @@
 """The dispatcher for asyncio."""
 
 import logging
+import time
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
+from ..backend.orders import give
 from ..backend.presence import ClusterPresence
 from ..backend.queries import Heads
 from ..backend.redis import Given
 from ..backend.urls import DEFAULT_TIMEOUT, DEFAULT_URL, async_bus, reserved_on
+from ..close import CloseCode
 from ..concurrency.blocking import awaited
 from ..messages.envelope import DeliveryPolicy, Dispatch, Retention, prepare, prepare_all
 from ..messages.message import DispatchEvent, Message
 from ..messages.message_log import log_dispatches
+from ..messages.order import OrderReceipt, prepare_order
 from ..messages.receipt import Receipt, Status, judge, stored_positions
 from ..messages.recipients import EVERYBODY
 from ..messages.request import DEFAULT_REQUEST_TIMEOUT, check_timeout, prepare_request, read_answer
@@ -105,6 +109,33 @@ class AsyncDispatcher:
         """
         request = prepare_request(id, message)
         return read_answer(await self._bus.request(request, check_timeout(timeout)))
+
+    @awaited("AsyncDispatcher.disconnect", "a Dispatcher")
+    async def disconnect(
+        self,
+        ids: Iterable[str],
+        code: int = CloseCode.NORMAL,
+        reason: str = "",
+        *,
+        idempotency_key: str | None = None,
+    ) -> OrderReceipt:
+        """End every connection of ids, on all servers; see `Dispatcher.disconnect`."""
+        order = prepare_order(ids, code, reason)
+        return await give(self._bus, order, idempotency_key)
+
+    @awaited("AsyncDispatcher.revoke", "a Dispatcher")
+    async def revoke(
+        self,
+        ids: Iterable[str],
+        issued_before: float | None = None,
+        code: int = CloseCode.REFUSED,
+        reason: str = "",
+        *,
+        idempotency_key: str | None = None,
+    ) -> OrderReceipt:
+        """End the logins of ids, and refuse them; see `Dispatcher.revoke`."""
+        order = prepare_order(ids, code, reason, time.time() if issued_before is None else issued_before)
+        return await give(self._bus, order, idempotency_key)
 
     @awaited("AsyncDispatcher.status", "a Dispatcher")
     async def status(self, receipt: Receipt) -> Status:

@@ -1,18 +1,22 @@
 """The dispatcher for threads, scripts and workers."""
 
 import logging
+import time
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
+from ..backend.orders import give_blocking
 from ..backend.presence import BlockingClusterPresence
 from ..backend.queries import Heads
 from ..backend.redis import Given
 from ..backend.urls import DEFAULT_TIMEOUT, DEFAULT_URL, blocking_bus, reserved_on
+from ..close import CloseCode
 from ..concurrency.blocking import warn_in_event_loop
 from ..messages.envelope import DeliveryPolicy, Dispatch, Envelope, Retention, prepare, prepare_all
 from ..messages.message import DispatchEvent, Message
 from ..messages.message_log import log_dispatches
+from ..messages.order import OrderReceipt, prepare_order
 from ..messages.receipt import Receipt, Status, judge, stored_positions
 from ..messages.recipients import EVERYBODY
 from ..messages.request import DEFAULT_REQUEST_TIMEOUT, check_timeout, prepare_request, read_answer
@@ -169,6 +173,68 @@ class Dispatcher:
         request, limit = prepare_request(id, message), check_timeout(timeout)
         warn_in_event_loop()
         return read_answer(self._bus.request(request, limit))
+
+    def disconnect(
+        self,
+        ids: Iterable[str],
+        code: int = CloseCode.NORMAL,
+        reason: str = "",
+        *,
+        idempotency_key: str | None = None,
+    ) -> OrderReceipt:
+        """End every connection of ids, on all servers, also on one that is cut off at the moment.
+
+        The order is kept for a day. A server that is cut off carries it out when it is back, before it
+        delivers anything else, on the connections that were open when it was given. A client that logs in
+        afterwards is not concerned; see `revoke`.
+
+        Args:
+            ids: 1 to 10 000 ids.
+            code: close code; whether a client comes back after it is said in the table of close codes.
+                Clients of 1.x come back after any.
+            reason: text of the close frame.
+            idempotency_key: as in `dispatch`.
+
+        Raises:
+            InvalidInput: the ids, the code or the reason cannot be used.
+            BackendUnavailable: no answer within the time limit; calling again is safe.
+            BackendRefused: the backend refuses.
+            Unsupported: wire `mesa1`, which has only `DispatchEvent("DISCONNECT_CLIENT")`.
+        """
+        order = prepare_order(ids, code, reason)
+        warn_in_event_loop()
+        return give_blocking(self._bus, order, idempotency_key)
+
+    def revoke(
+        self,
+        ids: Iterable[str],
+        issued_before: float | None = None,
+        code: int = CloseCode.REFUSED,
+        reason: str = "",
+        *,
+        idempotency_key: str | None = None,
+    ) -> OrderReceipt:
+        """End the logins of ids that were issued before a time, and refuse them for a day.
+
+        As `disconnect`, but connections whose user was issued later stay (`User(issued_at=)`, the `iat` of a
+        token), and a client that comes back with an older login is refused with 1008. A user without a time
+        of issue counts as older. Equal seconds count as before.
+
+        Args:
+            ids: 1 to 10 000 ids.
+            issued_before: seconds since 1970; now by default.
+            code: close code of connections that are open.
+            reason: text of the close frame.
+            idempotency_key: as in `dispatch`.
+
+        Raises:
+            InvalidInput: one of them cannot be used.
+            BackendError: as in `disconnect`.
+            Unsupported: as in `disconnect`.
+        """
+        order = prepare_order(ids, code, reason, time.time() if issued_before is None else issued_before)
+        warn_in_event_loop()
+        return give_blocking(self._bus, order, idempotency_key)
 
     def status(self, receipt: Receipt) -> Status:
         """Return the present status of a dispatched message.

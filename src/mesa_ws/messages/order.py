@@ -6,12 +6,14 @@ whose login was issued before a time. A revocation is also kept for each id, for
 
 import math
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import msgspec
 
 from ..close import CloseCode, check_close
-from ..errors import InvalidInput
+from ..errors import InvalidInput, Unsupported
 from .envelope import Envelope, Retention, name_dispatch
+from .receipt import Position, Receipt
 from .recipients import Recipients, check_ids
 
 RETENTION = Retention(max_messages=100_000, max_bytes=64 * 1024 * 1024, ttl=86_400.0)
@@ -62,6 +64,33 @@ class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
 def is_revoked(until: float, issued_at: float | None) -> bool:
     """Whether a login that was issued at a time is revoked; equal seconds count as before."""
     return issued_at is None or math.floor(issued_at) <= until
+
+
+class OrderReceipt(NamedTuple):
+    """An order that was given to all nodes, and which of them have carried it out.
+
+    Attributes:
+        message_id: names the order.
+        position: its position among the orders.
+        done: living nodes that had carried it out when this was made.
+        pending: living nodes that had not, because they were cut off; they do it before they deliver
+            anything else, and `status` tells later.
+    """
+
+    message_id: str
+    position: Position
+    done: tuple[str, ...]
+    pending: tuple[str, ...]
+
+
+def position_of(receipt: Receipt) -> Position:
+    """Return the position of an order from the backend's receipt."""
+    delivery = receipt.deliveries.get("*")
+    if delivery is None or delivery.position is None:
+        raise Unsupported(
+            "orders to all nodes: expected Redis or a server of this process, on the native wire"
+        )
+    return delivery.position
 
 
 def prepare_order(ids: Iterable[str], code: int, reason: str, issued_before: float | None = None) -> Order:

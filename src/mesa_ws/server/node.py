@@ -1,22 +1,26 @@
 """A server node: a server without its sockets."""
 
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from itertools import count
 from typing import TypeVar, Unpack
 
 from ..backend.base import AsyncBus, Backend, Membership
+from ..backend.orders import give
 from ..backend.presence import BlockingClusterPresence, ClusterPresence
 from ..backend.queries import Query
 from ..backend.redis import Given
 from ..backend.urls import backend_of
+from ..close import CloseCode
 from ..concurrency.blocking import awaited
 from ..concurrency.queues import KeyedQueues
 from ..errors import MesaError, Unsupported
 from ..messages.envelope import DeliveryPolicy, Retention, new_message_id, prepare
 from ..messages.message import DispatchEvent, Message, reserved_opcodes
 from ..messages.message_log import log_dispatches
+from ..messages.order import OrderReceipt, prepare_order
 from ..messages.receipt import Receipt
 from ..messages.recipients import EVERYBODY
 from ..messages.request import DEFAULT_REQUEST_TIMEOUT, DROPPED, check_timeout, prepare_request, read_answer
@@ -270,6 +274,35 @@ class Node(Hooks, LoopTasks):
         self._check_loop("request")
         self.notifications.own(request.message_id)
         return read_answer(await self.backend.request(request, check_timeout(timeout)))
+
+    @awaited("server.disconnect", "a Dispatcher")
+    async def disconnect(
+        self,
+        ids: Iterable[str],
+        code: int = CloseCode.NORMAL,
+        reason: str = "",
+        *,
+        idempotency_key: str | None = None,
+    ) -> OrderReceipt:
+        """End every connection of ids, on all servers; see `Dispatcher.disconnect`."""
+        order = prepare_order(ids, code, reason)
+        self._check_loop("orders")
+        return await give(self.backend, order, idempotency_key)
+
+    @awaited("server.revoke", "a Dispatcher")
+    async def revoke(
+        self,
+        ids: Iterable[str],
+        issued_before: float | None = None,
+        code: int = CloseCode.REFUSED,
+        reason: str = "",
+        *,
+        idempotency_key: str | None = None,
+    ) -> OrderReceipt:
+        """End the logins of ids, and refuse them; see `Dispatcher.revoke`."""
+        order = prepare_order(ids, code, reason, time.time() if issued_before is None else issued_before)
+        self._check_loop("orders")
+        return await give(self.backend, order, idempotency_key)
 
     # For threads. In the event loop of the server these raise `MesaError`, because they would block it.
 

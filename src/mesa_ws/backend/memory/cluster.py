@@ -132,20 +132,26 @@ class Cluster:
         return message.known
 
     def _to_everybody(self, envelope: Envelope, known: Known, now: float) -> Receipt:
-        if EVERYBODY in known:
-            return Receipt(envelope.message_id, {}, len(self.holders.nodes))
-        position = None
-        if envelope.retention is not None:
-            is_order = envelope.kind == "order"
-            outbox, retention = (self.orders, RETENTION) if is_order else (self.broadcasts, BROADCASTS)
-            position, _ = outbox.push(_stored_message(envelope, now, retention.ttl), retention)
-            if is_order:
-                self._revoke(Order.read(envelope.body), now)
-        known[EVERYBODY] = position
-        sent = _sent(envelope, (), (position,) if position else ())
-        for node in self.holders.nodes:
-            node.deliver(sent)
-        return Receipt(envelope.message_id, {}, len(self.holders.nodes))
+        if EVERYBODY not in known:
+            position = known[EVERYBODY] = self._announce(envelope, now)
+            sent = _sent(envelope, (), (position,) if position else ())
+            for node in self.holders.nodes:
+                node.deliver(sent)
+        deliveries: dict[str, Delivery] = {}
+        if envelope.kind == "order":
+            deliveries[EVERYBODY] = Delivery(True, 0, None, known[EVERYBODY])
+        return Receipt(envelope.message_id, deliveries, len(self.holders.nodes))
+
+    def _announce(self, envelope: Envelope, now: float) -> Position | None:
+        """Store what is to everybody, if it has a retention; return its position."""
+        if envelope.retention is None:
+            return None
+        is_order = envelope.kind == "order"
+        outbox, retention = (self.orders, RETENTION) if is_order else (self.broadcasts, BROADCASTS)
+        if is_order:
+            self._revoke(Order.read(envelope.body), now)
+        position, _ = outbox.push(_stored_message(envelope, now, retention.ttl), retention)
+        return position
 
     def _progress(self, position: Position) -> Progress:
         done = {node.name: node.carried_out >= position.sequence for node in self.holders.nodes}

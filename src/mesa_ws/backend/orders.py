@@ -1,0 +1,41 @@
+"""Giving orders to all nodes, and waiting until they have carried them out."""
+
+import asyncio
+import time
+
+from ..messages.order import Order, OrderReceipt, position_of
+from .base import AsyncBus, BlockingBus
+from .queries import CarriedOut
+
+PATIENCE = 1.0
+"""Seconds to wait for nodes that have not carried out an order, before the receipt says so."""
+
+PAUSE = 0.02
+"""Seconds between two questions whether they have."""
+
+
+async def give(bus: AsyncBus, order: Order, idempotency_key: str | None) -> OrderReceipt:
+    """Give an order, and return who has carried it out after a moment.
+
+    Raises:
+        BackendError: the backend did not take it.
+        Unsupported: this backend has no orders.
+    """
+    [receipt] = await bus.dispatch([order.envelope(idempotency_key)])
+    position, until = position_of(receipt), time.monotonic() + PATIENCE
+    while True:
+        progress = await bus.query(CarriedOut(position))
+        if not progress.pending or time.monotonic() >= until:
+            return OrderReceipt(receipt.message_id, position, *progress)
+        await asyncio.sleep(PAUSE)
+
+
+def give_blocking(bus: BlockingBus, order: Order, idempotency_key: str | None) -> OrderReceipt:
+    """`give` for threads."""
+    [receipt] = bus.dispatch([order.envelope(idempotency_key)])
+    position, until = position_of(receipt), time.monotonic() + PATIENCE
+    while True:
+        progress = bus.query(CarriedOut(position))
+        if not progress.pending or time.monotonic() >= until:
+            return OrderReceipt(receipt.message_id, position, *progress)
+        time.sleep(PAUSE)

@@ -1,0 +1,75 @@
+"""Orders to all nodes: kept, numbered, repeated by no retry, and carried out by every living node."""
+
+from mesa_ws.backend.orders import give
+from mesa_ws.backend.outbox import Standing, Start
+from mesa_ws.backend.queries import CarriedOut, Progress
+from mesa_ws.messages.order import Order, position_of, prepare_order
+from mesa_ws.messages.receipt import Position
+from tests.contract.cluster import Cluster, Node, heard
+
+
+async def given(node: Node, order: Order, key: str | None = None) -> Position:
+    [receipt] = await node.backend.dispatch([order.envelope(key)])
+    return position_of(receipt)
+
+
+async def test_every_node_receives_an_order_and_one_that_was_away_reads_it(cluster: Cluster) -> None:
+    nodes = [await cluster.node(), await cluster.node({"alice": 1})]
+    before = await nodes[0].backend.orders(None)
+    order = prepare_order(["alice", "bob"], 4100, "out")
+    position = await given(nodes[0], order)
+    assert position == (before.epoch, 1)
+    for (envelope,) in await heard(*nodes):
+        assert (envelope.kind, envelope.positions) == ("order", (position,))
+        assert Order.read(envelope.body) == order
+    page = await nodes[1].backend.orders(Position(before.epoch, 0))
+    assert (page.status, page.lost, page.last) == ("resumed", 0, 1)
+    assert [Order.read(entry.body) for entry in page.entries] == [order]
+    assert (await nodes[0].backend.broadcasts(None)).top == 0
+
+
+async def test_an_order_with_a_key_is_given_once(cluster: Cluster) -> None:
+    node = await cluster.node()
+    order = prepare_order(["alice"], 1000, "")
+    first, again = [await given(node, order, "key") for _ in range(2)]
+    assert first == again
+    assert (await node.backend.orders(None)).top == 1
+
+
+async def test_living_nodes_say_what_they_have_carried_out(cluster: Cluster) -> None:
+    done, pending = await cluster.node(), await cluster.node()
+    position = await given(done, prepare_order(["alice"], 1000, ""))
+    done.backend.carried_out(position)
+    progress = await done.backend.query(CarriedOut(position))
+    assert progress == Progress((done.backend.node_id,), (pending.backend.node_id,))
+    pending.backend.carried_out(Position(position.epoch, position.sequence + 1))
+    assert not (await done.backend.query(CarriedOut(position))).pending
+    await done.backend.aclose()
+    progress = await pending.backend.query(CarriedOut(position))
+    assert progress == Progress((pending.backend.node_id,), ())
+
+
+async def test_an_order_waits_a_moment_for_the_nodes(cluster: Cluster) -> None:
+    node = await cluster.node()
+    top = (await node.backend.orders(None)).epoch
+    node.backend.carried_out(Position(top, 1))
+    receipt = await give(node.backend, prepare_order(["alice"], 1000, ""), None)
+    assert (receipt.position, receipt.done, receipt.pending) == ((top, 1), (node.backend.node_id,), ())
+
+
+async def test_a_login_learns_of_revocations_and_of_the_orders_before_it(cluster: Cluster) -> None:
+    node = await cluster.node()
+    await given(node, prepare_order(["alice"], 1000, ""))
+    page = await node.backend.attach("alice", 1, Start())
+    assert page is not None
+    assert (page.standing.revoked_until, page.standing.position and page.standing.position.sequence) == (
+        None,
+        1,
+    )
+    for until in (200.5, 100.0):
+        position = await given(node, prepare_order(["alice"], 1008, "", until))
+    assert await node.backend.standing("alice") == Standing(200.5, position)
+    assert await node.backend.standing("bob") == Standing(None, position)
+    again = await node.backend.attach("alice", 1, Start())
+    assert again is not None
+    assert again.standing == Standing(200.5, position)
