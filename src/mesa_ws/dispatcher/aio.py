@@ -4,11 +4,11 @@ import logging
 import time
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, overload
 
 from ..backend.orders import give
 from ..backend.presence import ClusterPresence
-from ..backend.queries import Heads
+from ..backend.queries import CarriedOut, Heads, Progress
 from ..backend.redis import Given
 from ..backend.urls import DEFAULT_TIMEOUT, DEFAULT_URL, async_bus, reserved_on
 from ..close import CloseCode
@@ -137,9 +137,17 @@ class AsyncDispatcher:
         order = prepare_order(ids, code, reason, time.time() if issued_before is None else issued_before)
         return await give(self._bus, order, idempotency_key)
 
+    @overload
+    async def status(self, receipt: Receipt) -> Status: ...
+
+    @overload
+    async def status(self, receipt: OrderReceipt) -> Progress: ...
+
     @awaited("AsyncDispatcher.status", "a Dispatcher")
-    async def status(self, receipt: Receipt) -> Status:
-        """Return the present status of a dispatched message; see `Dispatcher.status`."""
+    async def status(self, receipt: Receipt | OrderReceipt) -> Status | Progress:
+        """Return the present status of a dispatched message or an order; see `Dispatcher.status`."""
+        if isinstance(receipt, OrderReceipt):
+            return await self._bus.query(CarriedOut(receipt.position))
         ids = list(stored_positions(receipt))
         return judge(receipt, await self._bus.query(Heads(ids)) if ids else {})
 
