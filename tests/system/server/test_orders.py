@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -72,9 +73,8 @@ async def test_a_revoked_login_ends_and_is_refused_and_a_newer_one_is_not(
 
 
 @pytest.fixture
-async def proxy(redis_server: RedisServer) -> AsyncIterator[Proxy]:
-    async with Proxy.to(redis_server.port) as proxy:
-        yield proxy
+async def proxy(stack: AsyncExitStack, redis_server: RedisServer) -> Proxy:
+    return await stack.enter_async_context(Proxy.to(redis_server.port))  # ends after the servers
 
 
 @pytest.fixture

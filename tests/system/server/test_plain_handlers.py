@@ -141,7 +141,7 @@ DISPATCHER = AsyncDispatcher("redis://127.0.0.1:1")
         (lambda _: DISPATCHER.dispatch(PING, ["1"]), "AsyncDispatcher.dispatch", "use a Dispatcher"),
         (lambda _: DISPATCHER.dispatch_many([]), "AsyncDispatcher.dispatch_many", "use a Dispatcher"),
         (lambda _: DISPATCHER.request("1", PING), "AsyncDispatcher.request", "use a Dispatcher"),
-        (lambda _: DISPATCHER.status(None), "AsyncDispatcher.status", "use a Dispatcher"),  # type: ignore[arg-type]
+        (lambda _: DISPATCHER.status(None), "AsyncDispatcher.status", "use a Dispatcher"),  # type: ignore[call-overload]
     ],
 )
 async def test_a_coroutine_that_it_cannot_await_is_an_error_at_once(
