@@ -29,17 +29,26 @@ class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
     Later versions append members; readers ignore members that they do not know.
 
     Attributes:
-        ids: whose connections end.
+        ids: whose connections end; none for all connections but those of `excluding`.
         code: close code of these connections.
         reason: text of the close frame.
         issued_before: only logins that were issued at this time or before end, in seconds since 1970; None
             for all. A login whose time is not known ends, too.
+        excluding: ids whose connections stay, where no ids are given.
     """
 
     ids: tuple[str, ...]
     code: int = CloseCode.NORMAL
     reason: str = ""
     issued_before: float | None = None
+    excluding: tuple[str, ...] = ()
+
+    @classmethod
+    def of_event(cls, event: Envelope) -> "Envelope":
+        """Return the order that an event to end connections stands for, under the id of the event."""
+        recipients, remember = event.recipients, event.remember or RETENTION.ttl
+        order = cls(recipients.ids, excluding=tuple(recipients.excluding))
+        return order.envelope()._replace(message_id=event.message_id, remember=remember)
 
     @classmethod
     def read(cls, body: bytes) -> "Order | None":

@@ -89,7 +89,14 @@ class Fanout:
         self.is_prompt = settings.wire == "mesa1"  # so that Redis stores nothing longer than 1.x does
         self.broadcasts = BroadcastReader(backend.broadcasts, spawn, self._announce, self._on_reset, self.log)
         self.orders = OrderFollower(
-            backend, self.by_id, self._disconnect, self._disconnect_all, self.deliver, spawn, self.log
+            backend,
+            self.by_id,
+            self._disconnect,
+            lambda excluding, do: self._to_everybody(excluding, do, _nothing, lambda _: None),
+            self._disconnect_all,
+            self.deliver,
+            spawn,
+            self.log,
         )
         self._recovery = Recovery(backend, spawn, self.orders.settled, self._settle, self._give_up, self.log)
         self._acknowledgements = Acknowledgements(self.by_id, backend.acknowledge, is_prompt=self.is_prompt)

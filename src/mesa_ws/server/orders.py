@@ -37,6 +37,8 @@ class OrderFollower:
         backend: keeps the orders.
         by_id: the connections of each id.
         disconnect: ends a connection with a code and a reason.
+        to_everybody: calls a function for every connection but those of some ids, before anything later is
+            written to it.
         disconnect_all: ends all connections, whose clients may come back.
         deliver: delivers an envelope that has waited.
         spawn: starts tasks.
@@ -51,6 +53,7 @@ class OrderFollower:
         backend: Orders,
         by_id: Mapping[str, Sequence[Connection]],
         disconnect: Disconnect,
+        to_everybody: Callable[[frozenset[str], Callable[[Connection], None]], None],
         disconnect_all: Callable[[], None],
         deliver: Callable[[Envelope], None],
         spawn: Spawn,
@@ -59,6 +62,7 @@ class OrderFollower:
         self._backend = backend
         self._by_id = by_id
         self._disconnect = disconnect
+        self._to_everybody = to_everybody
         self._deliver = deliver
         self._spawn = spawn
         self._log = log
@@ -158,6 +162,8 @@ class OrderFollower:
         order = Order.read(entry.body)
         if order is None:
             self._log.warning("ignored an order to all nodes that cannot be read")
+        elif not order.ids:
+            self._to_everybody(frozenset(order.excluding), lambda each: self._apply(each, position, order))
         else:
             for id in order.ids:
                 for connection in tuple(self._by_id.get(id, ())):
@@ -167,6 +173,8 @@ class OrderFollower:
     def _apply(self, connection: Connection, position: Position, order: Order) -> None:
         user, subscription = connection.user, connection.subscription
         if user is None or subscription is None:
+            if not order.ids:
+                self._disconnect(connection, order.code, order.reason)
             return
         if connection.is_logging_in:  # it is not known yet whether the login was before the order
             subscription.late_orders = [*(subscription.late_orders or ()), (position, order)]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mesa_ws import AsyncDispatcher, Connection, Message, Server, User
+from mesa_ws import AsyncDispatcher, Connection, DispatchEvent, Message, Server, User
 from mesa_ws.transports.run import Endpoint
 from tests.redis_server import RedisServer
 from tests.system.proxy import Proxy
@@ -144,3 +144,31 @@ async def test_a_client_that_logged_in_after_the_order_stays(
     await until(lambda: server.backend.is_ready)
     await dispatcher.dispatch(Message(0, 1), ["1"])
     await after.until(d=1)
+
+
+@pytest.mark.parametrize("recipients", [["1"], ["*"]])
+async def test_the_event_of_1x_reaches_a_server_that_was_cut_off(
+    cut_off: tuple[Server, Endpoint],
+    proxy: Proxy,
+    dispatcher: AsyncDispatcher,
+    join: Joining,
+    recipients: list[str],
+) -> None:
+    server, endpoint = cut_off
+    gone, stays = await join(endpoint), await join(endpoint)
+    for peer, id in ((gone, "1"), (stays, "2")):
+        await log_in(peer, id)
+        await peer.until(op=22)
+    proxy.is_shut = True
+    proxy.cut()
+    receipt = await dispatcher.dispatch(DispatchEvent("DISCONNECT_CLIENT"), recipients, ["2"])
+    assert [(id, each.online) for id, each in receipt.deliveries.items()] == (
+        [] if recipients == ["*"] else [("1", 1)]
+    )
+    await dispatcher.dispatch(Message(0, 1))
+    proxy.is_shut = False
+    assert await gone.closed() == 1000
+    assert [frame for frame in gone.frames if frame["op"] == 0] == []
+    await until(lambda: server.backend.is_ready)
+    await dispatcher.dispatch(Message(0, 2))
+    await stays.until(d=2)

@@ -72,6 +72,8 @@ class Cluster:
         """Store a message if it has a retention, and deliver it to the nodes that hold a recipient."""
         now = self.drop_expired()
         known = self._known(envelope, now)
+        if envelope.kind == "disconnect" and not known:
+            self._to_everybody(Order.of_event(envelope)._replace(remember=0.0), {}, now)
         if envelope.recipients.everybody:
             return self._to_everybody(envelope, known, now)
         return self._to_ids(envelope, known, now)

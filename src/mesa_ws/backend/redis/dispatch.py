@@ -57,6 +57,7 @@ class DispatchCalls(NamedTuple):
 
     envelope: Envelope
     commands: Sequence[Command]
+    begins: int = 0
 
     @classmethod
     def of(cls, keys: Keys, envelope: Envelope) -> "DispatchCalls":
@@ -90,9 +91,13 @@ class DispatchCalls(NamedTuple):
             commands.append(_command(script, [*shared, *own], [*args, *some]))
         return cls(envelope, commands)
 
+    def after(self, order: "DispatchCalls") -> "DispatchCalls":
+        """Carry out an order first, whose outcome does not count."""
+        return self._replace(commands=[*order.commands, *self.commands], begins=len(order.commands))
+
     def outcome(self, replies: Sequence[Any]) -> Outcome:
         """Read the replies to `commands`."""
-        envelope = self.envelope
+        envelope, replies = self.envelope, replies[self.begins :]
         if envelope.recipients.everybody:
             if envelope.retention is None:
                 return Outcome(Receipt(envelope.message_id, {}, replies[0]))
@@ -128,6 +133,14 @@ class DispatchCalls(NamedTuple):
         return deliveries
 
 
+def _calls(keys: Keys, envelope: Envelope) -> DispatchCalls:
+    """Return the commands of an envelope; an event that ends connections is an order, too."""
+    calls = DispatchCalls.of(keys, envelope)
+    if envelope.kind != "disconnect":
+        return calls
+    return calls.after(DispatchCalls.of(keys, Order.of_event(envelope)))
+
+
 def _revocations(keys: Keys, envelope: Envelope) -> list[Command]:
     """Return the commands that keep a revocation for each of its ids, which logins look at."""
     order = Order.read(envelope.body) if envelope.kind == "order" else None
@@ -144,7 +157,7 @@ def dispatching(keys: Keys, envelopes: Iterable[Envelope]) -> Operation[list[Rec
 
     The operation is repeatable while Redis remembers all message ids: a repetition stores nothing twice.
     """
-    dispatches = [DispatchCalls.of(keys, envelope) for envelope in envelopes]
+    dispatches = [_calls(keys, envelope) for envelope in envelopes]
     known_for = min((each.envelope.remember for each in dispatches), default=math.inf)
     levels = {each.envelope.durability for each in dispatches} - {"memory"}
     return Operation(
