@@ -53,7 +53,7 @@ async def test_an_order_waits_a_moment_for_the_nodes(cluster: Cluster) -> None:
     node = await cluster.node()
     top = (await node.backend.orders(None)).epoch
     node.backend.carried_out(Position(top, 1))
-    receipt = await give(node.backend, prepare_order(["alice"], 1000, ""), None)
+    receipt = await give(node.backend, prepare_order(["alice"], 1000, "").envelope())
     assert (receipt.position, receipt.done, receipt.pending) == ((top, 1), (node.backend.node_id,), ())
 
 

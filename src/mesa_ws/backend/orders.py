@@ -3,7 +3,8 @@
 import asyncio
 import time
 
-from ..messages.order import Order, OrderReceipt, position_of
+from ..messages.envelope import Envelope
+from ..messages.order import OrderReceipt, position_of
 from .base import AsyncBus, BlockingBus
 from .queries import CarriedOut
 
@@ -14,14 +15,14 @@ PAUSE = 0.02
 """Seconds between two questions whether they have."""
 
 
-async def give(bus: AsyncBus, order: Order, idempotency_key: str | None) -> OrderReceipt:
-    """Give an order, and return who has carried it out after a moment.
+async def give(bus: AsyncBus, order: Envelope) -> OrderReceipt:
+    """Give an order, as `Order.envelope` makes it, and return who has carried it out after a moment.
 
     Raises:
         BackendError: the backend did not take it.
         Unsupported: this backend has no orders.
     """
-    [receipt] = await bus.dispatch([order.envelope(idempotency_key)])
+    [receipt] = await bus.dispatch([order])
     position, until = position_of(receipt), time.monotonic() + PATIENCE
     while True:
         progress = await bus.query(CarriedOut(position))
@@ -30,9 +31,9 @@ async def give(bus: AsyncBus, order: Order, idempotency_key: str | None) -> Orde
         await asyncio.sleep(PAUSE)
 
 
-def give_blocking(bus: BlockingBus, order: Order, idempotency_key: str | None) -> OrderReceipt:
+def give_blocking(bus: BlockingBus, order: Envelope) -> OrderReceipt:
     """`give` for threads."""
-    [receipt] = bus.dispatch([order.envelope(idempotency_key)])
+    [receipt] = bus.dispatch([order])
     position, until = position_of(receipt), time.monotonic() + PATIENCE
     while True:
         progress = bus.query(CarriedOut(position))

@@ -1,16 +1,19 @@
-"""`mesa dispatch`, `mesa disconnect` and `mesa request`: one message from the shell."""
+"""`mesa dispatch`, `mesa disconnect`, `mesa revoke` and `mesa request`: one message or order from the shell."""
 
 import time
 from typing import Any
 
 import click
 
+from ..close import CloseCode
 from ..dispatcher import Dispatch, Dispatcher
 from ..messages.message import DISCONNECT_CLIENT, DispatchEvent, Message
+from ..messages.order import OrderReceipt
 from ..messages.request import DEFAULT_REQUEST_TIMEOUT
-from .options import address_options, options, recipient_options, recipients_of
+from .options import address_options, options, read_ids, recipient_options, recipients_of
 from .output import (
     compact,
+    counted,
     escaped,
     from_command_line,
     print_json,
@@ -67,18 +70,39 @@ def dispatch(
         _dispatch(planned, as_json=as_json, sync=sync, **address)
 
 
+_reason_option = click.option("--reason", default="", help="Text of the close frame.")
+
+
 @click.command()
+@click.option("--code", type=int, metavar="CODE", help="Close code.  [default: 1000]")
+@_reason_option
 @_destination_options
 def disconnect(
-    to: tuple[str, ...], everybody: bool, excluding: tuple[str, ...], as_json: bool, **address: Any
+    code: int | None,
+    reason: str,
+    to: tuple[str, ...],
+    everybody: bool,
+    excluding: tuple[str, ...],
+    as_json: bool,
+    **address: Any,
 ) -> None:
-    """Close every connection of clients, with code 1000.
+    """Close every connection of clients, also at servers that are cut off at the moment.
 
     \b
       mesa disconnect --to 0
+      mesa disconnect --to 0 --code 4100 --reason "moved to another shop"
     """
     recipients = recipients_of(to, everybody)
     with from_command_line():
+        if code is not None or reason:
+            if everybody or "*" in to or excluding:
+                raise click.UsageError(
+                    "expected ids with --to for a code or a reason, got --all or --excluding"
+                )
+            with Dispatcher(**address) as dispatcher:
+                order = dispatcher.disconnect(recipients, CloseCode.NORMAL if code is None else code, reason)
+            _print_order(order, as_json=as_json)
+            return
         planned = Dispatch(DispatchEvent(DISCONNECT_CLIENT), recipients, excluding)
         _dispatch(planned, as_json=as_json, **address)
 
@@ -92,6 +116,46 @@ def _dispatch(planned: Dispatch, *, as_json: bool, **address: Any) -> None:
         print_json(receipt_document(receipt, at, took_ms))
     else:
         print_receipt(receipt, took_ms)
+
+
+@click.command()
+@click.option(
+    "--issued-before",
+    type=float,
+    metavar="TIME",
+    help="End only logins that were issued until this time, in seconds since 1970.  [default: now]",
+)
+@_reason_option
+@click.option(
+    "--to",
+    callback=read_ids,
+    metavar="ID,...",
+    multiple=True,
+    required=True,
+    help="Ids, with commas between.",
+)
+@address_options
+@click.option("--json", "as_json", is_flag=True, help="Print the receipt as JSON.")
+def revoke(
+    issued_before: float | None, reason: str, to: tuple[str, ...], as_json: bool, **address: Any
+) -> None:
+    """End the logins of clients, and refuse them for a day.
+
+    A client needs a login that was issued later, such as a new token, to come back.
+
+    \b
+      mesa revoke --to 0
+    """
+    with from_command_line(), Dispatcher(**address) as dispatcher:
+        _print_order(dispatcher.revoke(to, issued_before, reason=reason), as_json=as_json)
+
+
+def _print_order(order: OrderReceipt, *, as_json: bool) -> None:
+    done, pending = counted(len(order.done), "server"), counted(len(order.pending), "server")
+    text = f"order {order.message_id} carried out by {done}"
+    if order.pending:
+        text += f"; {pending} will do it when they are back, before they deliver anything"
+    report(text, order._asdict(), as_json=as_json)
 
 
 @click.command()

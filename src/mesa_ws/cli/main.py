@@ -9,7 +9,7 @@ from ..errors import MesaError
 from ..version import __version__
 from .config import warn_of_unknown
 from .demo import demo
-from .dispatch import disconnect, dispatch, request
+from .dispatch import disconnect, dispatch, request, revoke
 from .outbox import outbox
 from .output import said
 from .portal import portal
@@ -41,5 +41,8 @@ def main() -> None:
     warn_of_unknown(os.environ, main)
 
 
-for command in (serve, check_config, dispatch, disconnect, request, presence, outbox, portal, tail, demo):
+for command in (
+    *(serve, check_config, dispatch, disconnect, revoke, request),
+    *(presence, outbox, portal, tail, demo),
+):
     main.add_command(command)

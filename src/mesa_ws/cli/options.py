@@ -212,7 +212,7 @@ _NOBODY_NAMED = (
 )
 
 
-def _read_ids(context: click.Context, param: click.Parameter, typed: tuple[str, ...]) -> tuple[str, ...]:
+def read_ids(context: click.Context, param: click.Parameter, typed: tuple[str, ...]) -> tuple[str, ...]:
     """Read ids between commas, or a JSON list; only `--to` may have `*` for everybody."""
     ids = tuple(id for text in typed for id in _ids(text))
     try:
@@ -236,7 +236,7 @@ def _ids(text: str) -> list[str]:
 recipient_options = options(
     click.option(
         "--to",
-        callback=_read_ids,
+        callback=read_ids,
         metavar="ID,...",
         multiple=True,
         help="""Ids it is for, with commas between; may be given again. A JSON list, as in '["a,b"]', """
@@ -247,7 +247,7 @@ recipient_options = options(
     ),
     click.option(
         "--excluding",
-        callback=_read_ids,
+        callback=read_ids,
         metavar="ID,...",
         multiple=True,
         help="Ids that shall not receive it.",

@@ -121,7 +121,7 @@ class AsyncDispatcher:
     ) -> OrderReceipt:
         """End every connection of ids, on all servers; see `Dispatcher.disconnect`."""
         order = prepare_order(ids, code, reason)
-        return await give(self._bus, order, idempotency_key)
+        return await give(self._bus, order.envelope(idempotency_key))
 
     @awaited("AsyncDispatcher.revoke", "a Dispatcher")
     async def revoke(
@@ -135,7 +135,7 @@ class AsyncDispatcher:
     ) -> OrderReceipt:
         """End the logins of ids, and refuse them; see `Dispatcher.revoke`."""
         order = prepare_order(ids, code, reason, time.time() if issued_before is None else issued_before)
-        return await give(self._bus, order, idempotency_key)
+        return await give(self._bus, order.envelope(idempotency_key))
 
     @overload
     async def status(self, receipt: Receipt) -> Status: ...

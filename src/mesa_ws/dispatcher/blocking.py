@@ -4,11 +4,11 @@ import logging
 import time
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, overload
 
 from ..backend.orders import give_blocking
 from ..backend.presence import BlockingClusterPresence
-from ..backend.queries import Heads
+from ..backend.queries import CarriedOut, Heads, Progress
 from ..backend.redis import Given
 from ..backend.urls import DEFAULT_TIMEOUT, DEFAULT_URL, blocking_bus, reserved_on
 from ..close import CloseCode
@@ -203,7 +203,7 @@ class Dispatcher:
         """
         order = prepare_order(ids, code, reason)
         warn_in_event_loop()
-        return give_blocking(self._bus, order, idempotency_key)
+        return give_blocking(self._bus, order.envelope(idempotency_key))
 
     def revoke(
         self,
@@ -234,25 +234,34 @@ class Dispatcher:
         """
         order = prepare_order(ids, code, reason, time.time() if issued_before is None else issued_before)
         warn_in_event_loop()
-        return give_blocking(self._bus, order, idempotency_key)
+        return give_blocking(self._bus, order.envelope(idempotency_key))
 
-    def status(self, receipt: Receipt) -> Status:
-        """Return the present status of a dispatched message.
+    @overload
+    def status(self, receipt: Receipt) -> Status: ...
+
+    @overload
+    def status(self, receipt: OrderReceipt) -> Progress: ...
+
+    def status(self, receipt: Receipt | OrderReceipt) -> Status | Progress:
+        """Return the present status of a dispatched message, or of an order.
 
         Any process that has the receipt may ask; receipts can be pickled.
 
         Args:
-            receipt: the receipt that `dispatch` returned.
+            receipt: the receipt that `dispatch`, `disconnect` or `revoke` returned.
 
         Returns:
             For each id in whose outbox the message was stored, whether it is still pending, settled
-            or dropped.
+            or dropped. For an order, the living servers that have carried it out, and those that have
+            not yet.
 
         Raises:
             BackendError: the backend did not answer.
             InvalidInput: it is not a receipt.
         """
         warn_in_event_loop()
+        if isinstance(receipt, OrderReceipt):
+            return self._bus.query(CarriedOut(receipt.position))
         ids = list(stored_positions(receipt))
         return judge(receipt, self._bus.query(Heads(ids)) if ids else {})
 

@@ -24,17 +24,21 @@ from ..backend.http.problems import (
     shortened,
 )
 from ..backend.http.routes import (
+    DISCONNECT,
     DISPATCH,
     PURGE,
     QUERIES,
     REQUEST,
+    REVOKE,
     STATUS,
+    OrderBody,
     OutboxBody,
     QueryRoute,
     RequestBody,
     Route,
     StatusBody,
 )
+from ..backend.orders import give
 from ..backend.queries import Heads
 from ..concurrency.limited_log import LimitedLog
 from ..concurrency.tasks import start
@@ -54,6 +58,8 @@ READY = "/health/ready"
 RIGHTS: Mapping[str, Right] = {
     DISPATCH.path: "dispatch",
     REQUEST.path: "dispatch",
+    DISCONNECT.path: "dispatch",
+    REVOKE.path: "admin",
     PURGE.path: "admin",
     **dict.fromkeys((STATUS.path, *(route.path for route in QUERIES.values())), "read"),
 }
@@ -106,6 +112,8 @@ class _Api:
             REQUEST: self._request,
             STATUS: self._status,
             PURGE: self._purge,
+            DISCONNECT: partial(self._order, DISCONNECT),
+            REVOKE: partial(self._order, REVOKE),
             **{route: partial(self._query, route) for route in QUERIES.values()},
         }
         return [
@@ -166,6 +174,10 @@ class _Api:
     async def _query(self, route: QueryRoute[Any, Any], body: Any) -> bytes:
         query = route.query(body)
         return QUERIES[type(query)].encode_answer(await self._server.bus.query(query))
+
+    async def _order(self, route: Route[OrderBody, Any], body: OrderBody) -> bytes:
+        order = body.prepared(revokes=route is REVOKE)
+        return route.encode_answer(await give(self._server.bus, order))
 
     async def _purge(self, body: OutboxBody) -> bytes:
         return PURGE.encode_answer(await self._server.bus.purge(body.id))

@@ -287,7 +287,7 @@ class Node(Hooks, LoopTasks):
         """End every connection of ids, on all servers; see `Dispatcher.disconnect`."""
         order = prepare_order(ids, code, reason)
         self._check_loop("orders")
-        return await give(self.backend, order, idempotency_key)
+        return await give(self.backend, order.envelope(idempotency_key))
 
     @awaited("server.revoke", "a Dispatcher")
     async def revoke(
@@ -302,7 +302,7 @@ class Node(Hooks, LoopTasks):
         """End the logins of ids, and refuse them; see `Dispatcher.revoke`."""
         order = prepare_order(ids, code, reason, time.time() if issued_before is None else issued_before)
         self._check_loop("orders")
-        return await give(self.backend, order, idempotency_key)
+        return await give(self.backend, order.envelope(idempotency_key))
 
     # For threads. In the event loop of the server these raise `MesaError`, because they would block it.
 

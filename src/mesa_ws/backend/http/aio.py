@@ -60,6 +60,8 @@ class AsyncHttpBus:
             Unsupported: the server does not offer the durability.
         """
         self._check_open()
+        if any(envelope.kind == "order" for envelope in envelopes):
+            return [await self._ask(self._api.order(envelope)) for envelope in envelopes]
         addressed = [envelope for envelope in envelopes if envelope.is_addressed]
         receipts = await self._ask(self._api.dispatch(addressed)) if addressed else []
         return with_unaddressed(envelopes, receipts)

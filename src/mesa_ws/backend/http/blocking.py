@@ -41,6 +41,8 @@ class BlockingHttpBus:
     def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
         """Send `envelopes` in one request and wait for the receipts; see `AsyncHttpBus.dispatch`."""
         self._check_open()
+        if any(envelope.kind == "order" for envelope in envelopes):
+            return [self._ask(self._api.order(envelope)) for envelope in envelopes]
         addressed = [envelope for envelope in envelopes if envelope.is_addressed]
         receipts = self._ask(self._api.dispatch(addressed)) if addressed else []
         return with_unaddressed(envelopes, receipts)

@@ -25,7 +25,7 @@ NO_MESSAGE = msgspec.Raw()
 
 _FRAME_FORM = 'an object such as {"op": 0, "d": {"any": "data"}, "t": "TYPE"}'
 _DISCONNECT = msgspec.Raw(f'{{"op":{Op.EVENT},"t":"{DISCONNECT_CLIENT}"}}')
-_MessageId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-fk][0-9a-f]{31}\Z")]
+MessageId = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-fk][0-9a-f]{31}\Z")]
 
 
 class DispatchBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
@@ -42,7 +42,7 @@ class DispatchBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tru
     idempotency_key: str | None = None
     durability: Any = "memory"
     delivery: Any = None
-    id: _MessageId | None = None
+    id: MessageId | None = None
 
     @classmethod
     def of(cls, envelope: Envelope) -> Self:

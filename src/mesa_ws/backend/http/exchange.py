@@ -19,12 +19,13 @@ from ...messages.request import check_timeout
 from ...settings import check_namespace
 from ...text import plain
 from ...tls import tls_error, tls_problem
+from ..orders import PATIENCE
 from ..queries import Query
 from . import routes
 from .auth import authorization, check_key
 from .dispatch_schema import DispatchRequest
 from .problems import decode_problem, error_of
-from .routes import OutboxBody, RequestBody, Route
+from .routes import OrderBody, OutboxBody, RequestBody, Route
 
 KEEP_ALIVE = 30.0
 """Seconds for which an idle connection is kept: fewer than servers and most gateways keep theirs,
@@ -122,6 +123,12 @@ class HttpApi:
         """Return the request that sends `envelopes`; too many for one request are refused."""
         body = DispatchRequest.of_all(envelopes, self._namespace)
         return Exchange(self, routes.DISPATCH, body, results=len(envelopes))
+
+    def order(self, order: Envelope) -> "Exchange[Receipt]":
+        """Return the request that gives an order to all nodes."""
+        body = OrderBody.of(order, self._namespace)
+        route = routes.DISCONNECT if body.issued_before is None else routes.REVOKE
+        return Exchange(self, route, body, patience=PATIENCE)
 
     def request(self, request: Envelope, timeout: float) -> "Exchange[bytes]":
         """Return the request that asks the connections of one id; its answer may take `timeout` longer."""

@@ -5,6 +5,7 @@ server refuses unknown members of a request; a dispatcher ignores unknown member
 the answers to requests that failed.
 """
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Protocol, TypeVar
@@ -12,14 +13,27 @@ from typing import Annotated, Any, Generic, Protocol, TypeVar
 import msgspec
 from msgspec.structs import astuple as _members
 
+from ...close import CloseCode
 from ...errors import InvalidInput, InvalidMessage, InvalidRecipients
 from ...messages.envelope import Envelope
 from ...messages.message import Message
-from ...messages.receipt import DeliveryState, IdStatus, OutboxHead, Position, Range, Receipt, Status, Stored
+from ...messages.order import Order, prepare_order
+from ...messages.receipt import (
+    Delivery,
+    DeliveryState,
+    IdStatus,
+    OutboxHead,
+    Position,
+    Range,
+    Receipt,
+    Status,
+    Stored,
+)
 from ...messages.request import DEFAULT_REQUEST_TIMEOUT, check_timeout, prepare_request
 from ..queries import (
     FIRST,
     MAX_CURSOR,
+    CarriedOut,
     ConnectionCount,
     Heads,
     IdPage,
@@ -27,9 +41,10 @@ from ..queries import (
     OnlineCount,
     OnlineIds,
     Peek,
+    Progress,
     Query,
 )
-from .dispatch_schema import NO_MESSAGE, DispatchRequest, ReceiptForm, read_message
+from .dispatch_schema import NO_MESSAGE, DispatchRequest, MessageId, ReceiptForm, read_message
 from .problems import UNREADABLE
 
 MAX_IDS = 10_000
@@ -169,6 +184,52 @@ class RequestBody(_Form):
         return prepare_request(self.id, message), check_timeout(self.timeout)
 
 
+class OrderBody(_Form):
+    """Order to end connections of ids; `issued_before` is for `/v1/revoke` alone, and then now by default.
+
+    A dispatcher sends the `id` of its order, so that a repetition is known.
+    """
+
+    ids: Any
+    code: Any = msgspec.UNSET
+    reason: Any = ""
+    issued_before: Any = None
+    idempotency_key: str | None = None
+    id: MessageId | None = None
+
+    @classmethod
+    def of(cls, envelope: Envelope, namespace: str | None) -> "OrderBody":
+        """Return the body that gives a prepared order."""
+        order = Order.read(envelope.body)
+        assert order is not None  # noqa: S101 - the envelope is of its kind
+        ids, code, reason, before, _ = msgspec.structs.astuple(order)
+        return cls(ids, code, reason, before, id=envelope.message_id, namespace=namespace)
+
+    def prepared(self, *, revokes: bool) -> Envelope:
+        """Check all members, and return the order to give.
+
+        Raises:
+            InvalidInput: one of them cannot be used.
+        """
+        if not revokes and self.issued_before is not None:
+            raise InvalidInput("issued_before: expected none to disconnect, got one; POST /v1/revoke revokes")
+        before = self.issued_before
+        if revokes and before is None:
+            before = time.time()
+        code = self.code
+        if code is msgspec.UNSET:
+            code = CloseCode.REFUSED if revokes else CloseCode.NORMAL
+        order = prepare_order(self.ids, code, self.reason, before)
+        envelope = order.envelope(self.idempotency_key)
+        return envelope if self.id is None else envelope._replace(message_id=self.id)
+
+
+class PositionBody(_Form):
+    """Query about an order at a position."""
+
+    position: Position
+
+
 # Bodies of answers.
 
 
@@ -181,6 +242,23 @@ class _StatusAnswer(msgspec.Struct):
     message_id: str
     is_settled: bool
     ids: dict[str, _IdStatusBody]
+
+
+class _OrderAnswer(msgspec.Struct):
+    message_id: str
+    position: Position
+    done: tuple[str, ...]
+    pending: tuple[str, ...]
+
+    def receipt(self) -> Receipt:
+        """Return the receipt of the dispatch of the order."""
+        delivery = Delivery(True, 0, None, self.position)
+        return Receipt(self.message_id, {"*": delivery}, len(self.done) + len(self.pending))
+
+
+class _ProgressAnswer(msgspec.Struct):
+    done: tuple[str, ...]
+    pending: tuple[str, ...]
 
 
 class _OnlineIdsAnswer(msgspec.Struct):
@@ -275,6 +353,24 @@ REQUEST: Route[RequestBody, bytes] = Route(
     lambda answer: {"answer": msgspec.Raw(answer)},
     lambda answer: bytes(answer.answer),
 )
+_ORDER = f"an object with ids, a list, and if need be code, reason, idempotency_key, id{{}} and {_NAMESPACE}"
+
+DISCONNECT: Route[OrderBody, Any] = Route(
+    "/v1/disconnect",
+    OrderBody,
+    _ORDER.format(""),
+    _OrderAnswer,
+    lambda receipt: _OrderAnswer(*receipt),
+    _OrderAnswer.receipt,
+)
+REVOKE: Route[OrderBody, Any] = Route(
+    "/v1/revoke",
+    OrderBody,
+    _ORDER.format(", issued_before"),
+    _OrderAnswer,
+    lambda receipt: _OrderAnswer(*receipt),
+    _OrderAnswer.receipt,
+)
 STATUS: Route[StatusBody, Status] = Route(
     "/v1/status",
     StatusBody,
@@ -305,6 +401,15 @@ QUERIES: Mapping[type[Query[Any]], QueryRoute[Any, Any]] = {
         f"an object, and in it {_NAMESPACE}",
         _answer("connections", int),
         query=lambda body: ConnectionCount(),
+    ),
+    CarriedOut: QueryRoute(
+        "/v1/orders",
+        PositionBody,
+        f"an object with the position of an order, and {_NAMESPACE}",
+        _ProgressAnswer,
+        lambda progress: _ProgressAnswer(*progress),
+        lambda answer: Progress(answer.done, answer.pending),
+        query=lambda body: CarriedOut(body.position),
     ),
     Heads: QueryRoute(
         "/v1/outboxes",
