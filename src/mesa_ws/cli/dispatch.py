@@ -1,4 +1,4 @@
-"""`mesa dispatch`, `mesa disconnect`, `mesa revoke` and `mesa request`: one message or order from the shell."""
+"""`mesa dispatch`, `disconnect`, `revoke` and `request`: one message or order from the shell."""
 
 import time
 from typing import Any
