@@ -223,6 +223,12 @@ class Limits(Settings, frozen=True, kw_only=True):
             which clients wait.
         max_handshakes: handshakes of TLS and HTTP that are under way at once in one server; beyond, clients
             wait. One address may have `max_unauthenticated_per_address` of them, and is cut off beyond.
+        max_logins: logins under way at once in one server; others wait, unread, and until none waits, the
+            server accepts no connections. A login whose client has gone by its turn is dropped.
+        max_lag: seconds by which the event loop may be late; beyond, the server accepts no connections until
+            it is less than half as late.
+        max_wait: seconds that a client may have waited to be accepted. One that has waited longer, and would
+            give up before it is served, is answered 503 with `Retry-After`; before TLS it is cut off.
         max_unauthenticated_per_address: connections from one address to one server that have not logged in;
             in IPv6 from one network of 64 bits. It holds where the server has an authenticator. None for no
             limit.
@@ -257,6 +263,9 @@ class Limits(Settings, frozen=True, kw_only=True):
     handler_threads: Count = 32
     max_connections: Count | None = None
     max_handshakes: Count = 1000
+    max_logins: Count = 1000
+    max_lag: Interval = 0.25
+    max_wait: Interval = 5.0
     max_unauthenticated_per_address: Count | None = 256
     max_connections_per_id: Count | None = None
     when_id_is_full: Annotated[

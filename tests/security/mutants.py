@@ -382,6 +382,54 @@ GROUPS = (
         {"limits.max_handshakes": ("if len(self._arriving) >= self._most:", "if False:")},
     ),
     Group(
+        "server/overload.py",
+        ("security/test_overload.py", "unit/server/test_overload.py"),
+        {
+            "limits.max_logins": ("if self.under_way < self._most:", "if True:"),
+            "limits.max_lag": ("self.is_high = lag >", "self.is_high = False and lag >"),
+            "the lag has to fall by half": ("self._most / 2 if self.is_high", "self._most if self.is_high"),
+            "a turn that is given up passes on": (
+                "if not turn.cancelled():\n                self._leave()",
+                "if not turn.cancelled():\n                pass",
+            ),
+        },
+    ),
+    Group(
+        "transports/server_socket.py",
+        ("security/test_overload.py",),
+        {
+            "limits.max_wait": ("if waited < self._limits.max_wait:", "if True:"),
+            "no client is accepted while logins wait": ("or bool(self._node.logins.waiting)", ""),
+            "no client is accepted while the event loop lags": ("self._node.loop_lag.is_high or", ""),
+            "clients that have gone get no handshake": (
+                "if peer_state(connection.fileno()) is not PeerState.PRESENT:",
+                "if False:",
+            ),
+        },
+    ),
+    Group(
+        "server/authentication.py",
+        ("security/test_overload.py",),
+        {
+            "clients that have gone get no login": ("if not connection.is_open or (", "if (False and "),
+            "a login waits for its turn": (
+                "async with self._logins as has_waited:",
+                "has_waited = False\n            if True:",
+            ),
+        },
+    ),
+    Group(
+        "backend/redis_wire/lease.py",
+        ("system/redis/test_lease.py", "system/redis/test_healing.py"),
+        {
+            "heartbeats have a connection of their own": ("pipelines.heart", "pipelines.main"),
+            "heartbeats check the main connection": (
+                "        self._pipeline.post([_NOTHING], self._host.on_doubt, is_repeatable=True)\n",
+                "",
+            ),
+        },
+    ),
+    Group(
         "transports/server_socket.py",
         ("system/server/test_tls_strangers.py", "system/server/test_wire.py"),
         {

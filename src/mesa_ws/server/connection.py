@@ -48,7 +48,7 @@ from .pending_requests import PendingRequests
 from .rates import ClientRates, Meter
 from .registrations import Handlers
 from .request import Request
-from .send_queue import SendQueue, Transport
+from .send_queue import PeerState, SendQueue, Transport
 from .slow_readers import SlowReaders
 from .subscription import Subscription
 
@@ -89,7 +89,7 @@ class ConnectionHost:
     reserved: Container[int]
     spawn: Spawn
     in_loop: Callable[..., None]
-    authenticate: Callable[["Connection", Authenticate], Awaitable[None]]
+    authenticate: Callable[["Connection", Waiting], Awaitable[None]]
     rename: Callable[["Connection", User], bool]
     settle: Callable[["Connection"], None]
     remove: Callable[["Connection"], None]
@@ -329,6 +329,10 @@ class Connection:
             self._flow.most = self._host.most_waiting
             self._regulate()
 
+    def has_gone(self) -> bool:
+        """Whether the client has closed its end, although that may not have been read yet."""
+        return self._transport.peer_state() is not PeerState.PRESENT
+
     def probe(self) -> None:
         """Probe the client for an acknowledgement, unless it is too early."""
         output = self.protocol.probe(self._loop.time())
@@ -534,20 +538,19 @@ class Connection:
 
     async def _handle(self, event: object) -> None:
         frame = None
-        if isinstance(event, Waiting):
-            if event.sync is None:
-                self._meter = self._meter or Meter(self._host.rates)
-                over = self._meter.over(event, self.user)
-                if over is not None and not await self._meter.admit(event, over, self, self._turn_out):
-                    self._skip(event)
-                    return
-            frame, event = event.frame, self._read(event)
+        if isinstance(event, Waiting) and event.sync is None:
+            self._meter = self._meter or Meter(self._host.rates)
+            over = self._meter.over(event, self.user)
+            if over is not None and not await self._meter.admit(event, over, self, self._turn_out):
+                self._skip(event)
+                return
+            frame, event = event.frame, self.read(event)
         match event:
             case Received(message):
                 await self._host.handlers.received(message, self, frame)
             case RequestReceived():
                 await self._answer(event, frame)
-            case Authenticate():
+            case Waiting():
                 await self._host.authenticate(self, event)
             case User():
                 await self._host.handlers.renamed(self)
@@ -564,7 +567,7 @@ class Connection:
         elif guest is not None:
             guest.answered()
 
-    def _read(self, waiting: Waiting) -> object:
+    def read(self, waiting: Waiting) -> object:
         """Read a frame whose turn has come; after a bad one, no other is handled."""
         self._waiting_size -= waiting.size
         if self._guest is not None:

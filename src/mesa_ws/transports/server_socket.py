@@ -34,6 +34,7 @@ from ..errors import InvalidSettings
 from ..protocol.events import Close
 from ..protocol.fragments import Fragments, Violation
 from ..server.connection import Connection
+from ..server.connection_limits import WAIT
 from ..server.node import Node
 from ..server.send_queue import PeerState
 from ..settings import Hosts, Port, Settings
@@ -41,7 +42,7 @@ from ..text import plain
 from .browser_client import BrowserClient
 from .frame_feed import READ_AT_ONCE, FrameFeed
 from .listening import Acceptor, HostOrHosts, advertised_host, listen
-from .liveness import limit_silence, peer_state, probe_silent_peers
+from .liveness import limit_silence, peer_state, probe_silent_peers, seconds_waited
 from .proxies import RemoteAddress, TrustedProxies
 from .websocket import ConnectionEnd, data_frame, implied_end, quiet, received_close, send_close
 
@@ -83,6 +84,9 @@ HANDSHAKE_TIMEOUT = 10.0
 
 RETRY_AFTER = (1, 10)
 """Seconds, at least and at most, after which a client may try again that was refused by a limit."""
+
+IMPATIENCE = 1.0
+"""Seconds of waiting to be accepted after which a client may have gone; those that waited less are let in."""
 
 HIGH_WATER = 1024 * 1024
 """Bytes waiting for a client above which it counts as slow, unless `max_buffered` is less."""
@@ -386,6 +390,15 @@ def refuse(status: HTTPStatus, headers: dict[str, str] | None = None) -> Answer:
     return Answer(response, None)
 
 
+_TOO_LATE = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: %d\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+)
+
+
+def _retry_after() -> int:
+    return random.randint(*RETRY_AFTER)  # noqa: S311 - spreads load
+
+
 class _HostAndPort(Settings, frozen=True, kw_only=True):
     _prefix: ClassVar[str] = ""
     host: Hosts
@@ -429,7 +442,12 @@ class NativeListener:
             for listener in listeners:
                 probe_silent_peers(listener, self._keepalive)
         self._acceptor = Acceptor(
-            listeners, self._arrive, who="clients", reserve=RESERVE, most=self._limits.max_handshakes
+            listeners,
+            self._arrive,
+            who="clients",
+            reserve=RESERVE,
+            most=self._limits.max_handshakes,
+            is_busy=self._is_busy,
         )
         self._acceptor.start()
         return advertised_host(where.host), listeners[0].getsockname()[1]
@@ -471,9 +489,32 @@ class NativeListener:
         if not self._open:
             self._all_gone.set()
 
+    def _is_busy(self) -> bool:
+        return self._node.loop_lag.is_high or bool(self._node.logins.waiting)
+
+    def _is_in_time(self, connection: socket.socket, address: str) -> bool:
+        """Whether a client that was just accepted can be served before it gives up; if not, refuse it."""
+        waited, limits = seconds_waited(connection), self._node.connection_limits
+        if waited < IMPATIENCE:
+            return True
+        if peer_state(connection.fileno()) is not PeerState.PRESENT:
+            limits.dropped["handshake"] += 1
+            return False
+        if waited < self._limits.max_wait:
+            return True
+        limits.refuse(WAIT, address)
+        if self._ssl is None:
+            with suppress(OSError):
+                connection.recv(READ_AT_ONCE)  # with a request unread, the answer might not arrive
+                connection.send(_TOO_LATE % _retry_after())
+        return False
+
     async def _arrive(self, connection: socket.socket) -> None:
-        """Perform the handshakes of a connection, unless a limit does not allow it; then cut it."""
+        """Perform the handshakes of a connection, unless it is too late, or a limit does not allow it."""
         peer: RemoteAddress = connection.getpeername()[:2]
+        if not self._is_in_time(connection, peer[0]):
+            connection.close()
+            return
         address = None if self._proxies is not None and self._proxies.trusts(peer[0]) else peer[0]
         limits = self._node.connection_limits
         limit = limits.begin_handshake(address)
@@ -552,5 +593,4 @@ class NativeListener:
         if limit is None:
             return accept(request, NativeTransport(self, feed, client or peer))
         limits.refuse(limit, (client or peer)[0])
-        pause = random.randint(*RETRY_AFTER)  # noqa: S311 - spreads load
-        return refuse(HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": str(pause)})
+        return refuse(HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": str(_retry_after())})
