@@ -117,8 +117,8 @@ GROUPS = (
         "transports/run.py",
         ("system/server/test_lifecycle.py",),
         {
-            "runs of the collector": ("        gc.set_threshold(threshold, *_GC_FACTORS)\n", ""),
-            "the collector leaves out what was there": ("        gc.freeze()\n", ""),
+            "runs of the collector": ("                gc.set_threshold(threshold, *_GC_FACTORS)\n", ""),
+            "the collector leaves out what was there": ("                gc.freeze()\n", ""),
         },
     ),
     Group(

@@ -8,6 +8,7 @@ in the order of the bus.
 import asyncio
 import logging
 import random
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
@@ -100,16 +101,17 @@ class Fanout:
         they are asked to stay away for longer, but for half the grace at most.
         """
         self._acknowledgements.flush()  # of all ids together, and not of each
-        going = tuple(self.connections)
-        wanted = len(going) / COMING_BACK
+        going = deque(self.connections)
+        count = len(going)
+        wanted = count / COMING_BACK
         seconds = min(wanted, SENDING_AWAY)
         spread = max(MIN_SPREAD, min(wanted - seconds, self._grace / 2))
         clock = asyncio.get_running_loop().time
         began = at = clock()
-        for number, connection in enumerate(going, 1):
-            self._send_away(connection, spread)
+        while going:  # which forgets each, or all would be freed in one turn of the loop
+            self._send_away(going.popleft(), spread)
             now = clock()
-            early = began + seconds * number / len(going) - now
+            early = began + seconds * (1 - len(going) / count) - now
             if early >= TOGETHER or now >= at + TURN:
                 await asyncio.sleep(max(early, now - at if now < began + seconds else 0))
                 at = clock()
@@ -257,6 +259,7 @@ class Fanout:
     ) -> None:
         """Write to every connection but those of excluded ids; without an id, where that may receive."""
         reached: list[Connection] = []
+        is_noted = bool(self._notifications.sent_handlers) or log.isEnabledFor(logging.DEBUG)
         ids, has_anonymous = self.connections, self._has_anonymous
 
         def write_or_skip(connection: Connection) -> None:
@@ -264,7 +267,8 @@ class Fanout:
             if id in excluding:
                 skip(connection)
             elif has_anonymous or id is not None:
-                reached.append(connection)
+                if is_noted:
+                    reached.append(connection)
                 write(connection)
 
         self._large.deliver(write_or_skip, None, lambda: wrote(reached))

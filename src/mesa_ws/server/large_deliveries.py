@@ -9,9 +9,8 @@ waits for no other client.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from itertools import islice
 
 from .connection import Connection
 
@@ -46,14 +45,15 @@ class _Delivery:
         write: writes to one of its connections.
         among: its connections; None for all that were open when it began.
         finished: called after the last write.
-        rest: connections that may still lack it; None before the first of them.
+        rest: connections that may still lack it, and no others, which may have ended and are freed; None
+            before the first of them.
     """
 
     number: int
     write: Write
     among: _Connections | None
     finished: Callable[[], None]
-    rest: Iterator[Connection] | None = None
+    rest: deque[Connection] | None = None
 
 
 class LargeDeliveries:
@@ -147,12 +147,12 @@ class LargeDeliveries:
         delivery = self._waiting[0]
         if delivery.rest is None:
             among = self._everyone if delivery.among is None else delivery.among
-            delivery.rest = iter(tuple(among))
-        number = delivery.number
-        connections = tuple(islice(delivery.rest, most))
-        for connection in connections:
+            delivery.rest = deque(among)
+        number, rest = delivery.number, delivery.rest
+        for _ in range(len(rest) if most is None else min(most, len(rest))):
+            connection = rest.popleft()
             if connection.large_delivery < number:
                 self._write(delivery, connection)
-        if most is None or len(connections) < most:
+        if not rest:
             self._waiting.popleft()
             delivery.finished()
