@@ -83,8 +83,9 @@ GROUPS = (
             ),
             "parts of a guest's message": ("            self.obey(self._guest.objection(size))\n", ""),
             "a user's limits after the login": (
+                "        self._forget_guest()\n        if self._flow is not None:\n"
                 "            self._flow.most = self._host.most_waiting\n",
-                "",
+                "        if self._flow is not None:\n",
             ),
         },
     ),
