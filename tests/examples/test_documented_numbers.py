@@ -199,6 +199,7 @@ PROMISES = [
     ("reference/configuration.md", f"the last {MAX_KNOWN:_} of them".replace("_", " ")),
     ("explanation/threat-model.md", f"{PREFIX_OF_IPV6} bits of an address count as one"),
     ("explanation/threat-model.md", f"about {HIGH_WATER // MIB} MiB waits on a server"),
+    ("explanation/threat-model.md", f"a server that stops sends {COMING_BACK} clients away in a second"),
     ("explanation/threat-model.md", f"slices of {SLICE} ids"),
     ("explanation/threat-model.md", f"slices of {LARGE_TURN * 1000:g} ms"),
     ("explanation/threat-model.md", f"{SHORTEST_KEY} or more characters, compared in constant time"),

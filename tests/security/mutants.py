@@ -35,7 +35,7 @@ class Group(NamedTuple):
 
     Attributes:
         file: below `src/mesa_ws`.
-        tests: below `tests`; one of them has to fail.
+        tests: files below `tests`, or single tests; one of them has to fail.
         removals: name of each limit, which is that of its setting, its text in the code, and the replacement.
     """
 
@@ -116,7 +116,7 @@ GROUPS = (
     ),
     Group(
         "transports/run.py",
-        ("system/server/test_lifecycle.py",),
+        ("system/server/test_lifecycle.py::test_run_makes_the_garbage_collector_run_rarely",),
         {
             "runs of the collector": ("                gc.set_threshold(threshold, *_GC_FACTORS)\n", ""),
             "the collector leaves out what was there": ("                gc.freeze()\n", ""),
@@ -596,7 +596,9 @@ GROUPS = (
     ),
     Group(
         "server/fanout.py",
-        ("system/server/test_lifecycle.py",),
+        (
+            "system/server/test_lifecycle.py::test_clients_are_sent_away_one_after_another_and_served_until_then",
+        ),
         {
             "clients that are sent away in a second": (
                 "seconds = min(wanted, SENDING_AWAY)",
