@@ -162,6 +162,8 @@ class Authentication(Settings, frozen=True, kw_only=True):
         timeout: seconds from the connection to the end of authentication, announced in HELLO and
             enforced if the server has an authenticator; None for no limit.
         required: connections that have not authenticated receive nothing that is sent to `*`.
+        anonymous: whether clients that have not authenticated may send messages and requests; if not, one
+            that does is closed with 1008, and neither handlers nor portals get it.
         send_user_object: whether the acknowledgement carries the user object.
         disconnect_on_fail: whether a refused client is closed.
         store_connected_users: whether this node tells the backend which ids it serves, so that
@@ -170,6 +172,7 @@ class Authentication(Settings, frozen=True, kw_only=True):
 
     timeout: Interval | None = 10.0
     required: Switch = False
+    anonymous: Switch = True
     send_user_object: Switch = True
     disconnect_on_fail: Switch = True
     store_connected_users: Switch = True

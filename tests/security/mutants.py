@@ -311,6 +311,70 @@ GROUPS = (
         },
     ),
     Group(
+        "backend/inbox.py",
+        ("security/test_portal_backlog.py", "contract/test_inbox.py"),
+        {
+            "places of an id": ('f":{self.id}" if self.id is not None else self', "self"),
+            "places of a network": ("self.network or self.connection_id", "self.connection_id"),
+            "few places for each account": ("if weight < FEW:", "if False:"),
+        },
+    ),
+    Group(
+        "backend/redis/scripts/append.lua",
+        ("contract/test_inbox.py",),
+        {
+            "places of an account in Redis": (
+                "return weight < math.min(MAX_ACCOUNT_WEIGHT, free)",
+                "return true",
+            ),
+            "places of an id in Redis": ("if event.id ~= '' then account = ':' .. event.id elseif", "if"),
+            "places of a network in Redis": (
+                "elseif event.network ~= '' then account = event.network end",
+                "end",
+            ),
+            "few places for each account in Redis": ("event.is_edge or weight < FEW", "event.is_edge"),
+            "a place for a login in Redis": ("event.is_edge = is_login or", "event.is_edge ="),
+        },
+    ),
+    Group(
+        "backend/memory/inbox.py",
+        ("security/test_portal_backlog.py", "contract/test_inbox.py"),
+        {"a place for a login": ("is_edge = is_login or", "is_edge =")},
+    ),
+    Group(
+        "server/portal_forwarding.py",
+        ("security/test_portal_backlog.py",),
+        {
+            "guests can log in": (' == "message" and self._limits.has_authenticator', ' == "message"'),
+            "events that wait for a place are counted": (
+                "self.delayed += backoff is None",
+                "self.delayed += 0",
+            ),
+        },
+    ),
+    Group(
+        "portal/handling.py",
+        ("security/test_portal_backlog.py",),
+        {
+            "ids have their turn in a portal": (
+                "self._slots.acquire(waiting.event.id)",
+                "self._slots.acquire(None)",
+            )
+        },
+    ),
+    Group(
+        "portal/mesa1.py",
+        ("system/mesa1/test_portals.py",),
+        {"places in a portal of 1.x": ("if is_full or self._weights[event.account] >=", "if is_full or 0 >")},
+    ),
+    Group(
+        "protocol/server.py",
+        ("unit/protocol/test_vectors.py", "security/test_portal_backlog.py"),
+        {
+            "authentication.anonymous": ("if not (self._terms.allows_anonymous or", "if not (True or"),
+        },
+    ),
+    Group(
         "server/connection_limits.py",
         ("unit/server/test_connection_limits.py", "security/test_connection_limits.py"),
         {

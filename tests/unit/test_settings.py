@@ -73,6 +73,7 @@ def test_the_defaults_are_those_of_1x_with_a_keepalive() -> None:
         "authentication": {
             "timeout": 10.0,
             "required": False,
+            "anonymous": True,
             "send_user_object": True,
             "disconnect_on_fail": True,
             "store_connected_users": True,
