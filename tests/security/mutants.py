@@ -364,7 +364,7 @@ GROUPS = (
     ),
     Group(
         "portal/mesa1.py",
-        ("system/mesa1/test_portals.py",),
+        ("system/mesa1/test_portals.py::test_a_flood_of_one_client_drops_none_of_others",),
         {"places in a portal of 1.x": ("if is_full or self._weights[event.account] >=", "if is_full or 0 >")},
     ),
     Group(
