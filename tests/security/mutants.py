@@ -447,6 +447,11 @@ GROUPS = (
         {"limits.max_handshakes": ("if len(self._arriving) >= self._most:", "if False:")},
     ),
     Group(
+        "transports/listening.py",
+        ("unit/transports/test_listening.py",),
+        {"a server that stays busy accepts a few": ("self._loop.time() >= until", "False")},
+    ),
+    Group(
         "server/overload.py",
         ("security/test_overload.py", "unit/server/test_overload.py"),
         {

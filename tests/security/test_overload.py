@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from mesa_ws import Connection, Server, User, serve
 from mesa_ws.middleware.prometheus import PrometheusMetrics
-from mesa_ws.transports import server_socket
+from mesa_ws.transports import listening, server_socket
 from mesa_ws.transports.liveness import seconds_waited
 from mesa_ws.transports.run import Endpoint
 from tests.certificates import server_side
@@ -26,6 +26,12 @@ GREETING = b"GET / HTTP/1.1\r\nHost: x\r\n"
 async def stack() -> AsyncIterator[AsyncExitStack]:
     async with AsyncExitStack() as stack:
         yield stack
+
+
+@pytest.fixture(autouse=True)
+def rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No client is accepted out of turn."""
+    monkeypatch.setattr(listening, "LONGEST_REST", 2 * LIMIT)
 
 
 class Slow:

@@ -88,6 +88,15 @@ def test_it_counts_what_a_portal_handles(results: Path) -> None:
     assert set(rounds["mesa-ws"][0]["cpu"]) == {"server", "load", "portal", "redis"}
 
 
+def test_it_says_how_clients_come_back_to_a_server_that_was_killed(results: Path) -> None:
+    few = ["--returning", "20", "--busy", "0.5", "--no-npm"]
+    done = run_bench("--quick", "recovery", *few, "--results", str(results))
+    assert done.returncode == 0, done.stderr
+    written = json.loads((results / "recovery.json").read_text())
+    assert written["raw"]["progress"][-1]["back"] == 20
+    assert [target["found"] for target in written["targets"]][1:] == [0, 0]
+
+
 def test_an_unknown_benchmark_is_named() -> None:
     done = run_bench("speed")
     assert done.returncode == 2

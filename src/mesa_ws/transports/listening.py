@@ -170,7 +170,10 @@ BURST = 32
 """Connections to accept before the event loop does other work."""
 
 REST = 0.01
-"""Seconds without accepting while there is too much to do."""
+"""Seconds without accepting while there is too much to do, before it is looked again."""
+
+LONGEST_REST = 1.0
+"""Seconds of that after which a burst is accepted all the same; a server may be busy for ever."""
 
 SMALL = 256
 """Descriptors of a process; one that has fewer keeps a smaller reserve, in proportion."""
@@ -261,8 +264,21 @@ class Acceptor:
         if self._is_busy():
             self._loop.remove_reader(listener)
             self._log.warning("new %s wait: the server has too much to do", self._who)
-            self._rest(listener)
+            self._rest(listener, self._loop.time() + LONGEST_REST)
+        else:
+            self._accept_burst(listener)
+
+    def _rest(self, listener: socket.socket, until: float) -> None:
+        """Accept again once there is less to do, or it is time."""
+        is_over = self._loop.time() >= until
+        if self._is_busy() and not is_over:
+            self._paused[listener] = self._loop.call_later(REST, self._rest, listener, until)
             return
+        self._watch(listener)
+        if is_over:
+            self._accept_burst(listener)
+
+    def _accept_burst(self, listener: socket.socket) -> None:
         try:
             ceiling = self._ceiling()
             if _lowest_free(listener) >= ceiling:
@@ -281,13 +297,6 @@ class Acceptor:
             return
         except OSError as error:  # it would be reported again at once, while the connection waits
             self._pause(listener, error)
-
-    def _rest(self, listener: socket.socket) -> None:
-        """Accept again once there is less to do."""
-        if self._is_busy():
-            self._paused[listener] = self._loop.call_later(REST, self._rest, listener)
-        else:
-            self._watch(listener)
 
     def _wait_for_handshakes(self, listener: socket.socket) -> None:
         self._loop.remove_reader(listener)
