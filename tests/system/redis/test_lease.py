@@ -258,3 +258,21 @@ async def test_what_fills_the_connection_of_logins_costs_no_lease(
     await client.rpush("nothing", "something")
     await held
     assert backend.joins == 1
+
+
+async def test_a_node_that_does_nothing_notices_that_its_main_connection_is_dead(nodes: Cluster) -> None:
+    node = await nodes.node()
+    backend = node.backend
+    assert isinstance(backend, RedisBackend)
+    opened = backend._node
+    assert opened is not None
+    doubts = 0
+
+    def count() -> None:
+        nonlocal doubts
+        doubts += 1
+
+    opened.on_doubt = count  # type: ignore[method-assign]
+    with pytest.raises(BackendUnavailable):
+        await opened.pipelines.main.execute([("BLPOP", "nothing", 0)])
+    await until(lambda: doubts > 0)
