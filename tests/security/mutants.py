@@ -72,6 +72,17 @@ GROUPS = (
         },
     ),
     Group(
+        "transports/server_socket.py",
+        ("security/test_waiting_frames.py", "system/server/test_limits.py"),
+        {
+            "buffers of TLS": ("TLS_BUFFER = 16 * 1024 + 64", "TLS_BUFFER = 16 * (16 * 1024 + 64)"),
+            "Pongs while something waits": (
+                "        if not self.buffered:\n            self._send_late",
+                "        if True:\n            self._send_late",
+            ),
+        },
+    ),
+    Group(
         "server/connection.py",
         ("security/test_waiting_frames.py", "system/server/test_limits.py"),
         {

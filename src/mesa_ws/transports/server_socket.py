@@ -79,6 +79,9 @@ RESERVE = 32
 
 READ_BUFFER = 2048
 
+TLS_BUFFER = 16 * 1024 + 64
+"""Bytes that were received on a TLS connection, and that are sent; aiofastnet would take 16 times as many."""
+
 HANDSHAKE_TIMEOUT = 10.0
 """Seconds a client gets for the handshakes of TLS and WebSocket together, from the accepted connection on."""
 
@@ -533,7 +536,12 @@ class NativeListener:
         deadline = loop.time() + HANDSHAKE_TIMEOUT
         tls: dict[str, Any] = {}
         if self._ssl is not None:
-            tls = {"ssl": self._ssl, "ssl_handshake_timeout": HANDSHAKE_TIMEOUT}
+            tls = {
+                "ssl": self._ssl,
+                "ssl_handshake_timeout": HANDSHAKE_TIMEOUT,
+                "ssl_incoming_bio_size": TLS_BUFFER,
+                "ssl_outgoing_bio_size": TLS_BUFFER,
+            }
         make = partial(self._protocol, peer)
         transport, feed = await aiofastnet.connect_accepted_socket(
             QuietLoop(loop) if tls else loop,  # type: ignore[arg-type]
