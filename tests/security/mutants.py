@@ -199,10 +199,7 @@ GROUPS = (
         ("unit/server/test_slow_readers.py", "security/test_slow_readers.py"),
         {
             "limits.max_node_buffer": ("if self._open.sum > self._mark:", "if False:"),
-            "memory of clients that are closing": (
-                "if self._open.sum + self._closing.sum > self._most:",
-                "if False:",
-            ),
+            "memory of clients that are closing": ("if self.waiting > self._full:", "if False:"),
             "closed slow clients are counted": ('        self.closed["max_node_buffer"] += 1\n', ""),
         },
     ),
