@@ -247,7 +247,7 @@ GROUPS = (
     ),
     Group(
         "server/rates.py",
-        ("unit/server/test_rates.py", "security/test_rates.py"),
+        ("unit/server/test_rates.py", "security/test_rates.py", "system/server/test_shipped_middleware.py"),
         {
             "rates.messages_per_connection": ("settings.messages_per_connection", "None"),
             "rates.bytes_per_connection": ("settings.bytes_per_connection", "None"),
