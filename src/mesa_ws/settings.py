@@ -295,7 +295,9 @@ def _check_networks(path: str, networks: tuple[str, ...] | None) -> None:
             raise InvalidSettings(path, _NETWORKS, network) from None
 
 
-Rate = Annotated[float, msgspec.Meta(gt=0, le=1e9, description="a number a second, more than 0")]
+Rate = Annotated[
+    float, msgspec.Meta(gt=0, le=2**31, description="a number a second, more than 0 and up to 2147483648")
+]
 
 Excess = Literal["delay", "error", "drop", "close"]
 """What happens to messages that are over a rate."""
