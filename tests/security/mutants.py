@@ -258,11 +258,11 @@ GROUPS = (
             "another login gets no new tokens": (' if limit.per != "id"}', " if False}"),
             "another id has tokens of its own": ("if user_id != self._user_id:", "if False:"),
             "types of a limit": ("self._types is None or", "True or"),
-            "tokens for later messages": ("return (1, 0) if self.limits else self._batch", "return 1, 0"),
-            "every message asks the application's limits": (
-                "(1, 0) if self.limits else self._batch",
-                "self._batch",
+            "tokens for later messages": (
+                "            batch, batch_size = self._rates.batch\n",
+                "            batch, batch_size = 1, 0\n",
             ),
+            "every message asks the application's limits": (" and not self._limits:", ":"),
             "a delay": ("                await self._wait(wait)\n", "                pass\n"),
             "no delay after the end": ("            if sender.is_open:\n", "            if True:\n"),
             "requests are never dropped": ('"error" if excess == "drop" else excess', "excess"),
