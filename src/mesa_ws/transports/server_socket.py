@@ -536,12 +536,8 @@ class NativeListener:
         deadline = loop.time() + HANDSHAKE_TIMEOUT
         tls: dict[str, Any] = {}
         if self._ssl is not None:
-            tls = {
-                "ssl": self._ssl,
-                "ssl_handshake_timeout": HANDSHAKE_TIMEOUT,
-                "ssl_incoming_bio_size": TLS_BUFFER,
-                "ssl_outgoing_bio_size": TLS_BUFFER,
-            }
+            tls = {"ssl": self._ssl, "ssl_handshake_timeout": HANDSHAKE_TIMEOUT}
+            tls |= dict.fromkeys(("ssl_incoming_bio_size", "ssl_outgoing_bio_size"), TLS_BUFFER)
         make = partial(self._protocol, peer)
         transport, feed = await aiofastnet.connect_accepted_socket(
             QuietLoop(loop) if tls else loop,  # type: ignore[arg-type]
