@@ -77,6 +77,14 @@ def test_it_says_what_sync_costs_dispatchers(results: Path) -> None:
     assert "│ blocking, one by one, sync" in done.stdout
 
 
+def test_it_measures_the_turns_of_the_event_loop(results: Path) -> None:
+    done = run_bench("--quick", "turns", "--crowd", "20", "--no-npm", "--results", str(results))
+    assert done.returncode == 0, done.stderr
+    turns = json.loads((results / "turns.json").read_text())["raw"]
+    assert set(turns) == {"logins", "idle", "*, stored", "*, not stored", "SIGTERM"}
+    assert all(turn["cpu"] > 0 for turn in turns.values())
+
+
 def test_it_counts_what_a_portal_handles(results: Path) -> None:
     done = run_bench("--quick", "portal", *SMALL, "--results", str(results))
     assert done.returncode == 0, done.stderr

@@ -100,7 +100,7 @@ class Fanout:
         Each is away for a short time, within the grace of its id. Where there are too many for that pace,
         they are asked to stay away for longer, but for half the grace at most.
         """
-        self._acknowledgements.flush()  # of all ids together, and not of each
+        await self._acknowledgements.flush_all()  # of many ids together, and not of each
         going = deque(self.connections)
         count = len(going)
         wanted = count / COMING_BACK
