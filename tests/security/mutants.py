@@ -46,6 +46,66 @@ class Group(NamedTuple):
 
 GROUPS = (
     Group(
+        "server/large_deliveries.py",
+        ("unit/server/test_large_deliveries.py",),
+        {
+            "writes at once": ("* (1 + len(self._waiting)) > AT_ONCE:", "< 0:"),
+            "seconds of a slice": ("while self._waiting and loop.time() < until:", "while self._waiting:"),
+            "deliveries that wait": ("if len(self._waiting) >= MOST:", "if False:"),
+            "a direct message overtakes no message to everybody": (
+                "                    self.settle(connection)\n",
+                "                    pass\n",
+            ),
+            "a new connection gets nothing that began before": (
+                "connection.large_delivery = self._number",
+                "pass",
+            ),
+            "each message once": ("if connection.large_delivery < number:", "if True:"),
+        },
+    ),
+    Group(
+        "server/fanout.py",
+        ("unit/server/test_large_deliveries.py",),
+        {
+            "a slice of clients that are sent away": (
+                "if early >= TOGETHER or now >= at + TURN:",
+                "if False:",
+            ),
+            "nothing after a disconnection": ("connection.large_delivery = DONE  # what comes", "pass  #"),
+        },
+    ),
+    Group(
+        "server/recovery.py",
+        ("unit/server/test_large_deliveries.py",),
+        {"a page overtakes no message to everybody": ("self._settle(subscription)", "pass")},
+    ),
+    Group(
+        "server/acknowledgements.py",
+        ("unit/server/test_acknowledgements.py",),
+        {
+            "ids passed on at once": ("tuple(islice(self._acked, AT_ONCE))", "tuple(self._acked)"),
+            "clients asked at once": ("range(min(AT_ONCE, len(self._due)))", "range(len(self._due))"),
+        },
+    ),
+    Group(
+        "concurrency/deadlines.py",
+        ("unit/concurrency/test_deadlines.py",),
+        {
+            "seconds of deadlines that are met together": ("if clock() >= until:", "if False:"),
+            "a deadline that was taken back": ("            owners.discard(owner)", "            pass"),
+        },
+    ),
+    Group(
+        "http_server/slices.py",
+        ("unit/http_server/test_slices.py",),
+        {
+            "the order of a caller": (
+                "if lock is not None:\n            async with lock:",
+                "if lock is None:\n            async with asyncio.Lock():",
+            )
+        },
+    ),
+    Group(
         "transports/frame_feed.py",
         ("unit/transports/test_frame_feed.py", "security/test_lessons.py"),
         {

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from ..close import CloseCode, check_close
+from ..concurrency.deadlines import Deadlines
 from ..concurrency.tasks import Spawn, survive
 from ..concurrency.turns import Turn
 from ..errors import ConnectionClosed, InvalidInput, NotAuthenticated
@@ -98,6 +99,7 @@ class ConnectionHost:
     rates: ClientRates
     slow_readers: SlowReaders
     turn: Turn = field(default_factory=Turn)
+    deadlines: Deadlines = field(default_factory=Deadlines)
 
 
 class Connection:
@@ -118,6 +120,7 @@ class Connection:
 
     __slots__ = (
         "__weakref__",
+        "_deadline",
         "_ended",
         "_events",
         "_flow",
@@ -128,7 +131,6 @@ class Connection:
         "_meter",
         "_pending_requests",
         "_state",
-        "_timer",
         "_transport",
         "_waiting_size",
         "_worker",
@@ -150,7 +152,7 @@ class Connection:
         self.connection_id = connection_id
         self._transport = transport
         self.protocol = ServerProtocol(terms, self._loop.time())
-        self._timer: asyncio.TimerHandle | None = None
+        self._deadline: int | None = None
         self._state: SimpleNamespace | None = None
         self._ended: _Ended | None = None
         self._events: deque[object] | None = None
@@ -430,15 +432,16 @@ class Connection:
         self._schedule()
 
     def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._deadline is not None:
+            self._host.deadlines.drop(self, self._deadline)
+            self._deadline = None
 
     def _schedule(self) -> None:
         due = self.protocol.deadline if self._flow is None else self._flow.deadline
-        self._timer = None if due is None else self._loop.call_at(due, self._tick)
+        self._deadline = None if due is None else self._host.deadlines.put(self, due)
 
-    def _tick(self) -> None:
+    def tick(self) -> None:
+        """Do what is due: send heartbeats and Pings, or give up a client that is silent."""
         for output in self.protocol.poll(self._loop.time()):
             self._emit(output)
         if self._flow is not None:
@@ -473,7 +476,7 @@ class Connection:
         return Load(len(self._events) if self._events else 0, size)
 
     def _reading_changed(self) -> None:
-        if self._ended is None and self._timer is None:
+        if self._ended is None and self._deadline is None:
             self._schedule()
 
     def _enqueue(self, event: object) -> None:

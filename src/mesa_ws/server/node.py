@@ -352,6 +352,7 @@ class Node(Hooks, LoopTasks):
                     await self.fanout.send_all_away()
             finally:  # also where this is cancelled
                 self.fanout.close()
+                self._host.deadlines.close()
             await self._finish_tasks(GRACE)
         finally:
             await self.backend.aclose()
