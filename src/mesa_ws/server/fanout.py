@@ -209,13 +209,14 @@ class Fanout:
 
     def _deliver_to_open(self, envelope: Envelope, write: Write, missed: Collection[Connection] = ()) -> None:
         """Write to the recipients that are connected; `missed` are then those that got nothing."""
-        recipients, wrote = envelope.recipients, partial(self._wrote, envelope, missed=missed)
+        recipients = envelope.recipients
         if recipients.everybody:
+            wrote = partial(self._wrote, envelope, missed=missed)
             self._to_everybody(recipients.excluding, write, _nothing, wrote)
             return
         by_id = self.by_id
         found = [connection for id in recipients.ids for connection in by_id.get(id, ())]
-        self._large.deliver(write, found, lambda: wrote(found))
+        self._large.deliver(write, found, lambda: self._wrote(envelope, found, missed))
 
     def _disconnect(self, connection: Connection) -> None:
         connection.large_delivery = DONE  # what comes after the disconnection is not for it
@@ -271,7 +272,8 @@ class Fanout:
                     reached.append(connection)
                 write(connection)
 
-        self._large.deliver(write_or_skip, None, lambda: wrote(reached))
+        is_for_all = has_anonymous and not excluding and not is_noted
+        self._large.deliver(write if is_for_all else write_or_skip, None, lambda: wrote(reached))
 
     def _wrote(
         self, envelope: Envelope, reached: Sequence[Connection], missed: Collection[Connection] = ()

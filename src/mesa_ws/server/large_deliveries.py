@@ -148,11 +148,15 @@ class LargeDeliveries:
         if delivery.rest is None:
             among = self._everyone if delivery.among is None else delivery.among
             delivery.rest = deque(among)
-        number, rest = delivery.number, delivery.rest
+        number, rest, write = delivery.number, delivery.rest, delivery.write
         for _ in range(len(rest) if most is None else min(most, len(rest))):
             connection = rest.popleft()
             if connection.large_delivery < number:
-                self._write(delivery, connection)
+                connection.large_delivery = number  # as `_write` does, without the cost of a call
+                try:
+                    write(connection)
+                except Exception as error:  # noqa: BLE001 - it is logged there
+                    self._failed(connection, error)
         if not rest:
             self._waiting.popleft()
             delivery.finished()
