@@ -241,6 +241,8 @@ def without_chance(written: list[str]) -> list[str]:
 LOGGED_IN = [("connect", {}), ("log_in", {"client": 1, "id": "a", "wire": 1}), ("turns", {"count": 20})]
 EVERYBODY = ("dispatch", {"recipients": ["*"], "excluding": [], "sync": False})
 STORED = ("dispatch", {"recipients": ["a"], "excluding": [], "sync": True})
+LAST_LOGS_IN = ("log_in", {"client": 4, "id": "a", "wire": 1})
+DIRECT = ("dispatch", {"recipients": ["a"], "excluding": [], "sync": False})
 CONGEST, RELIEVE = ("congest", {"client": 1}), ("relieve", {"client": 1})
 TURN = ("turns", {"count": 1})
 
@@ -249,6 +251,7 @@ TURN = ("turns", {"count": 1})
 @example([*LOGGED_IN, CONGEST, STORED, TURN, EVERYBODY, RELIEVE, STORED], 1, 64)
 @example([*LOGGED_IN, ("catch_up", {}), EVERYBODY, TURN, STORED], 1, 64)
 @example([*LOGGED_IN, EVERYBODY, TURN, ("disconnect", {"client": 1})], 1, 64)
+@example([*[("connect", {})] * 4, LAST_LOGS_IN, ("turns", {"count": 20}), EVERYBODY, TURN, DIRECT], 3, 64)
 # In the examples, a message to everybody waits for the client while its page is read, or requested, with a
 # message that the bus has not brought yet; or while the client is closed.
 def test_each_connection_gets_the_same_in_the_same_order(
