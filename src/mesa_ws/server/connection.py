@@ -170,7 +170,7 @@ class Connection:
         self.subscription: Subscription | None = None
         self.large_delivery = 0
         self.is_logging_in = False
-        put = self._history.recording(transport.write) if self._history else transport.write
+        put = self._history.recording(transport) if self._history else transport.write
         most = host.settings.limits.max_buffered
         self.send_queue = SendQueue(transport, put, most, self._too_slow, host.slow_readers)
 

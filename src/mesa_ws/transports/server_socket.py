@@ -111,11 +111,11 @@ class NativeTransport(WSListener):
         "_late_pong",
         "_listener",
         "_peer",
-        "_send",
         "_written",
         "_ws",
         "is_cut",
         "remote_address",
+        "write",
     )
 
     def __init__(self, listener: "NativeListener", feed: FrameFeed, remote_address: RemoteAddress) -> None:
@@ -124,7 +124,7 @@ class NativeTransport(WSListener):
         self.remote_address = remote_address
         self._ws: WSTransport
         self._connection: Connection
-        self._send: Callable[[WSMsgType, bytes], None]
+        self.write: Callable[[bytes], None]
         self.is_cut: Callable[[], bool]
         self._fragments: Fragments | None = None
         self._frames = 0  # that were written since something waits, and their bytes
@@ -147,13 +147,8 @@ class NativeTransport(WSListener):
         size = self.buffered
         return size + size * self._frames * WRITE_COST // self._written if self._written else size
 
-    def write(self, payload: bytes) -> None:
-        """Send a text frame, unless the client has gone; aiofastnet would log each that cannot be sent."""
-        if not self.is_cut():
-            self._send(WSMsgType.TEXT, payload)
-
     def ping(self, payload: bytes = b"") -> None:
-        """Send a Ping, likewise."""
+        """Send a Ping, unless the client has gone."""
         if not self.is_cut():
             self._ws.send_ping(payload)
 
@@ -198,7 +193,7 @@ class NativeTransport(WSListener):
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Make the connection, since the handshake is done."""
         self._ws = transport
-        self._send = transport.send
+        self.write = partial(transport.send, WSMsgType.TEXT)  # a message to everybody spends its time here
         self.is_cut = transport.underlying_transport.is_closing
         self._connection = self._listener.connected(self, transport)
         transport.underlying_transport.set_write_buffer_limits(high=0)
@@ -229,14 +224,15 @@ class NativeTransport(WSListener):
         code, reason = self._peer or implied_end(transport)
         self._listener.disconnected(self, self._connection)
         self._connection.lost(code, reason)
-        self._send = transport.send  # a method of this transport would keep it in a cycle
+        self.write = partial(
+            transport.send, WSMsgType.TEXT
+        )  # a method of this transport would keep it in a cycle
         del self._connection  # it refers to this transport; so both are freed at once
 
     def _answer_ping(self, payload: bytes) -> None:
-        """Send a Pong; while something waits for the client, only for the newest Ping, with the next frame.
+        """Send a Pong; while something waits for the client, for the newest Ping only (section 5.5.3).
 
-        RFC 6455 section 5.5.3 allows that. Otherwise a client that sends Pings and reads nothing would have
-        millions of Pongs waiting, each of which takes much more memory than its two bytes.
+        Pongs that wait take much more memory than their two bytes.
         """
         self._late_pong = payload
         if not self.buffered:
@@ -249,12 +245,12 @@ class NativeTransport(WSListener):
 
     def pause_writing(self) -> None:
         """Count what waits from now on, as the system does not accept all at once."""
-        self._send = self._send_and_count
+        self._write_by(self._write_and_count)
         self._count()
 
     def resume_writing(self) -> None:
         """The client has read what waited; or most of it, if that was too much."""
-        self._send = self._ws.send
+        self._write_by(partial(self._ws.send, WSMsgType.TEXT))
         if not self.buffered:
             self._frames = self._written = 0
         self._send_late_pong()
@@ -265,8 +261,12 @@ class NativeTransport(WSListener):
                 self._connection.relieved()
         self._connection.send_queue.recount()
 
-    def _send_and_count(self, kind: WSMsgType, payload: bytes) -> None:
-        self._ws.send(kind, payload)
+    def _write_by(self, write: Callable[[bytes], None]) -> None:
+        before, self.write = self.write, write
+        self._connection.send_queue.reroute(before, write)
+
+    def _write_and_count(self, payload: bytes) -> None:
+        self._ws.send(WSMsgType.TEXT, payload)
         self._frames += 1
         self._written += len(payload)
         self._send_late_pong()
