@@ -17,8 +17,8 @@ from mesa_ws.concurrency import turns
 from mesa_ws.messages.envelope import Envelope, Retention, prepare
 from mesa_ws.server import fanout, large_deliveries
 from mesa_ws.server.node import Node
-from mesa_ws.server.send_queue import PeerState
 from mesa_ws.settings import Sync
+from tests.unit.server.test_subscription import Transport
 
 IDS = ("a", "b")
 RETENTION = Retention.of(Sync(enabled=True))
@@ -26,34 +26,11 @@ MANY = 400
 """Turns of the event loop in which everything comes to an end."""
 
 
-class Transport:
-    """Keeps what a client is sent, the close frame included."""
-
-    def __init__(self) -> None:
-        self.written: list[str] = []
-        self.buffered = self.memory = 0
-
-    def is_cut(self) -> bool:
-        return False
-
-    def write(self, payload: bytes) -> None:
-        self.written.append(payload.decode())
-
-    def ping(self, payload: bytes = b"") -> None: ...
+class Client(Transport):
+    """Keeps what it is sent, the close frame included."""
 
     def close(self, code: int, reason: str) -> None:
-        self.written.append(f"close {code}")
-
-    def pause_reading(self) -> None: ...
-
-    def hold_back(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
-
-    def peer_state(self) -> PeerState:
-        return PeerState.PRESENT
-
-    def cut(self) -> None: ...
+        self.written.append(b"close %d" % code)
 
 
 class World:
@@ -61,12 +38,12 @@ class World:
 
     def __init__(self, node: Node) -> None:
         self.node = node
-        self.clients: list[tuple[Connection, Transport]] = []
+        self.clients: list[tuple[Connection, Client]] = []
         self.lost: set[int] = set()
         self.count = 0
 
     def connect(self) -> None:
-        transport = Transport()
+        transport = Client()
         self.clients.append((self.node.connect(transport, "/", {}, None), transport))
 
     def log_in(self, client: int, id: str, wire: int) -> None:
@@ -176,7 +153,7 @@ async def outputs(program: list[Step]) -> World:
     return world
 
 
-class TimedTransport(Transport):
+class TimedClient(Transport):
     """Notes the turn of the event loop in which each frame is written."""
 
     def __init__(self, turns: list[int]) -> None:
@@ -202,7 +179,7 @@ async def turns_of_writes(do: Callable[[Node], Coroutine[Any, Any, None]]) -> Co
 
     node = Node()
     await node.start()
-    transports = [TimedTransport(turns) for _ in range(20)]
+    transports = [TimedClient(turns) for _ in range(20)]
     for transport in transports:
         node.connect(transport, "/", {}, None)
         transport.turns.clear()
@@ -226,16 +203,16 @@ def slices_of(at_once: float, most: int = 64) -> Iterator[None]:
         yield
 
 
-def judged(written: list[str], program: list[Step]) -> list[str]:
+def judged(written: list[bytes], program: list[Step]) -> list[bytes]:
     """Leave out frames of the protocol if a client reads slowly: they overtake what waits for it."""
     if all(name != "congest" for name, _ in program):
         return written
-    return [frame for frame in written if frame.startswith(('{"op":0', "close"))]
+    return [frame for frame in written if frame.startswith((b'{"op":0', b"close"))]
 
 
-def without_chance(written: list[str]) -> list[str]:
+def without_chance(written: list[bytes]) -> list[bytes]:
     """Leave out what is random: epochs, and when to come back."""
-    return [re.sub(r'"(e|after)":[^,}]*', "", frame) for frame in written]
+    return [re.sub(rb'"(e|after)":[^,}]*', b"", frame) for frame in written]
 
 
 LOGGED_IN = [("connect", {}), ("log_in", {"client": 1, "id": "a", "wire": 1}), ("turns", {"count": 20})]
@@ -288,7 +265,7 @@ async def test_a_node_that_stops_leaves_turns_to_others() -> None:
 async def test_a_bus_that_is_faster_than_the_node_fills_no_memory() -> None:
     node = Node()
     await node.start()
-    transports = [Transport() for _ in range(3)]
+    transports = [Client() for _ in range(3)]
     for transport in transports:
         node.connect(transport, "/", {}, None)
     with slices_of(0, most=2):
