@@ -261,6 +261,49 @@ GROUPS = (
             "limits.max_node_buffer": ("if self._open.sum > self._mark:", "if False:"),
             "memory of clients that are closing": ("if self.waiting > self._full:", "if False:"),
             "closed slow clients are counted": ('        self.closed["max_node_buffer"] += 1\n', ""),
+            "what clients have read since": ("self._open.set(queue, queue.measure())", "pass"),
+            "room after clients were closed": ("<= self._mark * 15 // 16:", "<= self._mark:"),
+            "one choice of slow clients at a time": ("if self._is_choosing:", "if False:"),
+        },
+    ),
+    Group(
+        "server/send_queue.py",
+        ("unit/server/test_send_queue.py", "security/test_slow_readers.py"),
+        {
+            "volatile messages are dropped": ("elif policy == VOLATILE:", "elif False:"),
+            "a newer message replaces one": ("            self._replace(policy)\n", ""),
+            "memory of messages that were replaced": (
+                "if self._replaced > len(self._frames) // 2:",
+                "if False:",
+            ),
+            "the newest message is forgotten when it is written": (
+                "if self._latest and self._latest.get(held.policy) is held:",
+                "if False:",
+            ),
+            "a message that may be replaced waits": ("self._transport.hold_back()", "pass"),
+        },
+    ),
+    Group(
+        "messages/envelope.py",
+        ("unit/messages/test_envelope.py",),
+        {"stored messages are neither dropped nor replaced": ("    if is_stored:\n", "    if False:\n")},
+    ),
+    Group(
+        "transports/server_socket.py",
+        ("security/test_slow_readers.py",),
+        {
+            "memory of short frames": ("size * self._frames * WRITE_COST // self._written if", "0 if"),
+            "bytes that are added are counted": ("        self._send = self._send_and_count\n", ""),
+        },
+    ),
+    Group(
+        "server/fanout.py",
+        ("security/test_slow_readers.py",),
+        {
+            "hooks learn who got a message": (
+                "                missed.add(connection)\n",
+                "                pass\n",
+            )
         },
     ),
     Group(
