@@ -293,7 +293,7 @@ GROUPS = (
         ("security/test_slow_readers.py",),
         {
             "memory of short frames": ("size * self._frames * WRITE_COST // self._written if", "0 if"),
-            "bytes that are added are counted": ("        self._send = self._send_and_count\n", ""),
+            "bytes that are added are counted": ("        self._write_by(self._write_and_count)\n", ""),
         },
     ),
     Group(
