@@ -216,7 +216,10 @@ class Fanout:
             return
         by_id = self.by_id
         found = [connection for id in recipients.ids for connection in by_id.get(id, ())]
-        self._large.deliver(write, found, lambda: self._wrote(envelope, found, missed))
+        if self._large.write_to_few(write, found):
+            self._wrote(envelope, found, missed)
+        else:
+            self._large.deliver(write, found, partial(self._wrote, envelope, found, missed))
 
     def _disconnect(self, connection: Connection) -> None:
         connection.large_delivery = DONE  # what comes after the disconnection is not for it

@@ -88,9 +88,15 @@ class LargeDeliveries:
             finished: called after the last one.
         """
         connections = self._everyone if among is None else among
-        if len(connections) * (1 + len(self._waiting)) > AT_ONCE:
+        if self.write_to_few(write, connections):
+            finished()
+        else:
             self._begin(write, None if among is None else dict.fromkeys(among), finished)
-            return
+
+    def write_to_few(self, write: Write, connections: Collection[Connection]) -> bool:
+        """Write to connections at once, if they are few; return whether they are."""
+        if len(connections) * (1 + len(self._waiting)) > AT_ONCE:
+            return False
         for connection in tuple(connections):
             try:
                 if self._waiting:
@@ -98,7 +104,7 @@ class LargeDeliveries:
                 write(connection)
             except Exception as error:  # noqa: BLE001 - it is logged there
                 self._failed(connection, error)
-        finished()
+        return True
 
     def settle(self, connection: Connection) -> None:
         """Write what waits for a connection, because something else follows; this may end it."""
