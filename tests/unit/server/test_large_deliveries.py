@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from mesa_ws import Connection, ConnectionClosed, Message, User
 from mesa_ws.concurrency import turns
 from mesa_ws.messages.envelope import Envelope, Retention, prepare
+from mesa_ws.protocol.server import State
 from mesa_ws.server import fanout, large_deliveries
 from mesa_ws.server.node import Node
 from mesa_ws.settings import Sync
@@ -74,7 +75,11 @@ class World:
         else:
             self._arrive(envelope)
 
-    def part(self, recipients: list[str]) -> None:
+    async def part(self, recipients: list[str]) -> None:
+        """End connections; how far a login has got by then would be chance."""
+        for each, _ in self.clients:
+            while each.is_open and (each.is_logging_in or each.protocol.state is State.AUTHENTICATING):
+                await asyncio.sleep(0)
         self._arrive(prepare(Message(0), recipients)._replace(kind="disconnect", body=b""))
 
     def congest(self, client: int) -> None:
