@@ -87,9 +87,10 @@ async def test_so_many_logins_are_under_way_and_others_wait_in_order(stack: Asyn
 
 
 async def test_a_login_that_is_late_is_dropped_before_anything_is_done_for_it(stack: AsyncExitStack) -> None:
-    slow = Slow(timeout=0.3, max_logins=1)
+    slow = Slow(timeout=1.5, max_logins=1)
     endpoint = await stack.enter_async_context(serve(slow.server))
     first, second = [await stack.enter_async_context(Peer.connect(endpoint.url)) for _ in range(2)]
+    await asyncio.sleep(0.7)  # the first is asked for longer than the second has time
     await first.send(data={"id": "1"}, op=2)
     await until(lambda: slow.asked == ["1"])
     await second.send(data={"id": "2"}, op=2)
