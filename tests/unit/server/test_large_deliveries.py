@@ -227,9 +227,11 @@ LAST_LOGS_IN = ("log_in", {"client": 4, "id": "a", "wire": 1})
 DIRECT = ("dispatch", {"recipients": ["a"], "excluding": [], "sync": False})
 CONGEST, RELIEVE = ("congest", {"client": 1}), ("relieve", {"client": 1})
 TURN = ("turns", {"count": 1})
+LOGS_IN, PART = ("log_in", {"client": 1, "id": "a", "wire": 1}), ("part", {"recipients": ["*"]})
 
 
 @given(programs, st.sampled_from((0, 1, 3)), st.sampled_from((2, 64)))
+@example([*[("connect", {})] * 5, CONGEST, LOGS_IN, EVERYBODY, STORED, PART, TURN], 0, 2)
 @example([*LOGGED_IN, CONGEST, STORED, TURN, EVERYBODY, RELIEVE, STORED], 1, 64)
 @example([*LOGGED_IN, ("catch_up", {}), EVERYBODY, TURN, STORED], 1, 64)
 @example([*LOGGED_IN, EVERYBODY, TURN, ("disconnect", {"client": 1})], 1, 64)
@@ -243,10 +245,16 @@ def test_each_connection_gets_the_same_in_the_same_order(
         whole = asyncio.run(outputs(program))
     with slices_of(at_once, most):
         sliced = asyncio.run(outputs(program))
+    is_congested = any(name == "congest" for name, _ in program)
     for number, ((_, expected), (_, found)) in enumerate(zip(whole.clients, sliced.clients, strict=True)):
         frames, got = (judged(without_chance(each.written), program) for each in (expected, found))
         if number in whole.lost:  # a client that has gone may miss what it was about to get
             frames = frames[: len(got)]
+        elif is_congested and frames[-1:] == got[-1:] and frames[-1].startswith(b"close"):
+            # How much of its page was written to a slow client before its end is chance.
+            got, frames = ([frame for frame in each if b'"s":' not in frame] for each in (got, frames))
+            most = min(len(got), len(frames)) - 1
+            got, frames = got[:most], frames[:most]
         assert got == frames
 
 
