@@ -48,6 +48,7 @@ class World:
         self.clients.append((self.node.connect(transport, "/", {}, None), transport))
 
     def log_in(self, client: int, id: str, wire: int) -> None:
+        self.relieve(client)  # what a slow client gets of its page, and when, would be chance
         extension = {"x": {"v": 2}} if wire == 2 else {}
         self._of(client).receive(json.dumps({"op": 2, "d": {"id": id}, **extension}).encode())
 
@@ -76,14 +77,20 @@ class World:
             self._arrive(envelope)
 
     async def part(self, recipients: list[str]) -> None:
-        """End connections; how far a login has got by then would be chance."""
+        await self._logins()
+        self._arrive(prepare(Message(0), recipients)._replace(kind="disconnect", body=b""))
+
+    async def congest(self, client: int) -> None:
+        await self._logins()
+        while self.node.fanout._large._waiting:  # before or after: a slow client reads stored ones later
+            await asyncio.sleep(0)
+        self._of(client).congested()
+
+    async def _logins(self) -> None:
+        """Let logins come to their end: how far one has got would be chance."""
         for each, _ in self.clients:
             while each.is_open and (each.is_logging_in or each.protocol.state is State.AUTHENTICATING):
                 await asyncio.sleep(0)
-        self._arrive(prepare(Message(0), recipients)._replace(kind="disconnect", body=b""))
-
-    def congest(self, client: int) -> None:
-        self._of(client).congested()
 
     def relieve(self, client: int) -> None:
         self._of(client).relieved()
