@@ -41,17 +41,12 @@ Namespace = Annotated[
     str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z", description="1 to 64 of A-Z a-z 0-9 _ . - or None")
 ]
 
+ORIGIN = r"([a-z][a-z0-9+.-]*)://((?:\*\.)?[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?"
+"""An origin in lower case (RFC 6454 section 6.2): scheme, host, whose first label may be `*`, and port."""
+
 _ORIGINS = "a list of origins such as 'https://app.example.com' or 'https://*.example.com', or '*', or None"
 OriginList = Annotated[
-    tuple[
-        Annotated[
-            str,
-            msgspec.Meta(
-                pattern=r"^(\*|(?i:[a-z][a-z0-9+.-]*://((\*\.)?[a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?))\Z"
-            ),
-        ],
-        ...,
-    ],
+    tuple[Annotated[str, msgspec.Meta(pattern=rf"^(\*|(?i:{ORIGIN}))\Z")], ...],
     msgspec.Meta(description=_ORIGINS),
 ]
 """Origins of web pages (RFC 6454 section 6.2), without a path; `*` as the first label stands for any."""
