@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from . import attacks, fanout, latency, memory, single, storm, through_portal, throughput, turns
+from . import attacks, fanout, latency, memory, recovery, single, storm, through_portal, throughput, turns
 from .errors import Failed, Skipped
 from .figures import Outcome
 from .limits import raise_limit
@@ -34,6 +34,7 @@ BENCHMARKS: Mapping[str, tuple[Run, ...]] = {
     dispatch.NAME: (dispatch.run,),
     attacks.NAME: (attacks.run,),
     turns.NAME: (turns.run,),
+    recovery.NAME: (recovery.run,),
 }
 
 
@@ -45,13 +46,15 @@ BENCHMARKS: Mapping[str, tuple[Run, ...]] = {
 @click.option("--messages", type=click.IntRange(1), help="Messages to everybody in each round of fanout.")
 @click.option("--singles", type=click.IntRange(1), help="Messages to single clients in each round.")
 @click.option("--crowd", type=click.IntRange(10), help="Clients of turns.")
+@click.option("--returning", type=click.IntRange(10), help="Clients that come back at once in recovery.")
+@click.option("--busy", type=click.FloatRange(0), help="Seconds of other work on the server's core there.")
 @click.option("--npm/--no-npm", "with_npm", default=True, help="Measure the npm package as well.")
 @click.option("--results", type=click.Path(path_type=Path), help="Folder for JSON; bench/results by default.")
 def main(names: Sequence[str], quick: bool, with_npm: bool, **given: Any) -> None:
     """Compare speed and memory with a bare picows loop and the npm package @cryb/mesa.
 
-    BENCHMARK is one of fanout, one, redis, storm, portal, memory, attacks and turns, and for message sync
-    one of sync, outbox, login and dispatch. Without any, all run.
+    BENCHMARK is one of fanout, one, redis, storm, portal, memory, attacks, turns and recovery, and for
+    message sync one of sync, outbox, login and dispatch. Without any, all run.
     """
     if sys.platform != "linux":
         raise click.ClickException("the benchmarks read /proc and use epoll, so they need Linux")

@@ -93,6 +93,11 @@ class Child:
         """Ask the process to end, by SIGTERM."""
         self._process.terminate()
 
+    def kill(self) -> None:
+        """End the process with SIGKILL."""
+        self._process.kill()
+        self._process.wait()
+
     def stop(self) -> None:
         """End the process, and wait until it has ended."""
         for pipe in (self._process.stdin, self._process.stdout):

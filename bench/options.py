@@ -19,6 +19,10 @@ class Options:
         idle: clients whose memory is measured.
         crowd: clients of `turns`.
         waiting: absent ids that messages are stored for.
+        returning: clients that come back at once in `recovery`.
+        busy: seconds for which other work takes half of the server's core there.
+        settle: seconds after the kill in which a cluster has reported the ids that stayed away: a lease, and
+            the grace.
     """
 
     rounds: int = 5
@@ -31,6 +35,9 @@ class Options:
     idle: int = 2_000
     crowd: int = 19_000
     waiting: int = 20_000
+    returning: int = 15_000
+    busy: float = 25.0
+    settle: float = 25.0
     with_npm: bool = True
     results: Path = Path(__file__).parent / "results"
 
@@ -46,4 +53,7 @@ QUICK = Options(
     idle=500,
     crowd=2_000,
     waiting=2_000,
+    returning=2_000,
+    busy=5.0,
+    settle=0.0,
 )

@@ -40,7 +40,7 @@ def redis_server(*, logs: bool = False) -> Iterator[RunningRedis]:
     program = shutil.which("redis-server")
     if program is None:
         raise Skipped("redis: redis-server is not on the PATH; install Redis 7 or later to measure it")
-    port = _free_port()
+    port = free_port()
     command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
     with TemporaryDirectory() as folder:
         log = ["--appendonly", "yes" if logs else "no", "--dir", folder]
@@ -53,7 +53,8 @@ def redis_server(*, logs: bool = False) -> Iterator[RunningRedis]:
             process.wait()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of the loopback interface that nothing listens on."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port

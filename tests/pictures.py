@@ -24,6 +24,7 @@ ABOUT: Mapping[str, str] = {
     "dispatcher": "sends messages",
     "portal": "handles what clients send",
     "middleware": "logs, metrics, rate limits",
+    "tokens": "JSON Web Tokens",
     "transports": "WebSockets on sockets",
     "client": "the Python client",
     "http_server": "the HTTP API",

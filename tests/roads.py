@@ -50,7 +50,7 @@ ROADS = ("dispatch", "message", "login", "cut", "resume")
 PROGRAMS = ("dispatcher", "server", "portal")
 """Programs in the process, in the order in which a road passes them."""
 
-PERIODIC = ("-heart", "-heartbeat", "-reaper", "-resync", "-grace watch")
+PERIODIC = ("-heart", "-heartbeat", "-reaper", "-resync", "-grace watch", "-loop-lag")
 """Suffixes of the names of periodic tasks; their calls do not belong to a road."""
 
 TABLE = re.compile(r"(<!-- road: (\w+) -->\n)(.*?)(?=<!-- end of road -->)", re.DOTALL)

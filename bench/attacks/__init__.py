@@ -8,6 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+from mesa_ws import Limits
+
 from ..certificate import make_certificate
 from ..child import Child
 from ..figures import Outcome, Target
@@ -22,19 +24,26 @@ MAX_WAIT = 0.050
 """Seconds that the 99th percentile of the neighbour's requests may wait."""
 
 MAX_GROWTH = 64 * 1024 * 1024
-"""Bytes that the server's memory may grow by."""
+"""Bytes that the server's memory may grow by, unless the attack says otherwise."""
 
 NEEDS = 8_000
 """Descriptors of the attack with most connections, at both ends."""
 
 
 class Attack(NamedTuple):
-    """What hostile clients do."""
+    """What hostile clients do.
+
+    Attributes:
+        is_sent_to: whether the server sends to everybody, and to the hostile clients by their id.
+        max_growth: bytes that the server's memory may grow by.
+    """
 
     name: str
     what: str
     connections: int
     with_portals: bool = False
+    is_sent_to: bool = False
+    max_growth: int = MAX_GROWTH
 
 
 ATTACKS = (
@@ -44,6 +53,13 @@ ATTACKS = (
     Attack("fragments", "one client sends messages in fragments of one byte", 1),
     Attack("nested", "one client sends messages of 1 MiB that are 25 MiB as objects", 1),
     Attack("unfinished", "clients send the first 300 KiB of a message, each in fragments", 3_600),
+    Attack(
+        "unread",
+        "clients that never read are sent 20 messages of 4 KiB a second, half of them to everybody",
+        1_000,
+        is_sent_to=True,
+        max_growth=Limits().max_node_buffer,
+    ),
     Attack("backlog", "anonymous clients send messages to portals", 70, with_portals=True),
 )
 
@@ -77,7 +93,8 @@ def run(options: Options, peers: Sequence[Peer]) -> Outcome:
                     ]
                 )
                 targets.append(Target(f"{label}: the neighbour waits, ms", 1000 * MAX_WAIT, 1000 * loud.p99))
-                targets.append(Target(f"{label}: memory grows, MiB", MAX_GROWTH / 2**20, loud.growth / 2**20))
+                most = attack.max_growth / 2**20
+                targets.append(Target(f"{label}: memory grows, MiB", most, loud.growth / 2**20))
                 raw[label] = {"quiet": quiet._asdict(), "attacked": loud._asdict()}
     return Outcome(
         name=NAME,
@@ -100,6 +117,8 @@ def _beside(attack: Attack, tls: str, redis: str, seconds: float) -> tuple[Wait,
         neighbour.ask("connect", port=port, tls=bool(tls))
         quiet = _measured(server, neighbour, seconds)
         attacker.ask("begin", attack=attack.name, port=port, tls=bool(tls), connections=attack.connections)
+        if attack.is_sent_to:
+            server.ask("send", connections=attack.connections)
         loud = _measured(server, neighbour, seconds)
     return quiet, loud
 

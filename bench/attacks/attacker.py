@@ -2,6 +2,8 @@
 
 import json
 import os
+import select
+import socket
 import sys
 import threading
 import time
@@ -17,10 +19,15 @@ CHUNK = 1 << 20
 
 
 class Stream(NamedTuple):
-    """The bytes of one client: some to begin with, or some that it repeats without end."""
+    """The bytes of one client: some to begin with, or some that it repeats without end.
+
+    Attributes:
+        is_narrow: whether the system has to buffer little of what the server sends.
+    """
 
     first: bytes = b""
     again: bytes = b""
+    is_narrow: bool = False
 
 
 def _nested() -> bytes:
@@ -43,6 +50,7 @@ STREAMS: Mapping[str, Stream] = {
     ),
     "nested": Stream(again=wire.frame(_nested())),
     "unfinished": Stream(b"".join(wire.frame(bytes(6000), opcode=not n, fin=False) for n in range(50))),
+    "unread": Stream(wire.authentication("deaf"), is_narrow=True),
     "backlog": Stream(again=_many(wire.frame(b'{"op":0,"t":"NOTHING"}'))),
 }
 
@@ -51,24 +59,30 @@ def send_without_end(stream: Stream, port: int, *, tls: bool) -> None:
     """Be one hostile client; when the server closes it, come back."""
     while True:
         try:
-            with connected(port, tls=tls) as socket:
+            with connected(port, tls=tls) as opened:
                 for chunk in repeat(stream.again):
-                    socket.sendall(chunk)
+                    opened.sendall(chunk)
         except OSError:
             time.sleep(0.01)
 
 
 def send_and_stay(stream: Stream, port: int, *, tls: bool, connections: int) -> None:
-    """Be many hostile clients that send something and stay."""
-    staying = []
-    while len(staying) < connections:
-        try:
-            staying.append(connected(port, tls=tls))
-            staying[-1].sendall(stream.first)
-        except OSError:
-            time.sleep(0.01)
+    """Be many hostile clients that send something and stay; when the server closes one, it comes back."""
+    staying: dict[int, socket.socket] = {}
+    watching = select.poll()
     while True:
-        time.sleep(1)
+        while len(staying) < connections:
+            try:
+                opened = connected(port, tls=tls, is_narrow=stream.is_narrow)
+                opened.sendall(stream.first)
+            except OSError:
+                time.sleep(0.01)
+            else:
+                staying[opened.fileno()] = opened
+                watching.register(opened, select.POLLRDHUP)
+        for descriptor, _ in watching.poll():
+            watching.unregister(descriptor)
+            staying.pop(descriptor).close()
 
 
 def main() -> None:

@@ -51,9 +51,16 @@ class Neighbour:
             self._received += received
 
 
-def connected(port: int, *, tls: bool) -> socket.socket:
-    """Connect a WebSocket, without authentication; closing it resets the connection."""
-    plain = socket.create_connection(("127.0.0.1", port))
+def connected(port: int, *, tls: bool, is_narrow: bool = False) -> socket.socket:
+    """Connect a WebSocket, without authentication; closing it resets the connection.
+
+    If it is narrow, the system buffers only some 100 KiB for it.
+    """
+    plain = socket.socket()
+    if is_narrow:
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    plain.connect(("127.0.0.1", port))
     plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     opened = _trusting().wrap_socket(plain) if tls else plain

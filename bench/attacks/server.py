@@ -16,6 +16,11 @@ from ..servers.orders import obey_orders, run
 WORK = 0.05
 """Seconds that the handler of a portal waits for others, such as a database."""
 
+INTERVAL = 0.1
+"""Seconds between two messages to the same clients."""
+
+sending: list[asyncio.Task[None]] = []
+
 redis, namespace, certificate = sys.argv[1:]
 server = Server(redis or None, namespace=namespace or None, portals=bool(redis))
 
@@ -36,7 +41,23 @@ async def main() -> None:
         else:
             server.on_message("PING")(pong)
             server.on_message("NOTHING")(ignore)
-        await obey_orders(endpoint.port, {})
+        await obey_orders(endpoint.port, {"send": send})
+
+
+async def send(connections: int) -> None:
+    """Begin to send, as soon as so many hostile clients have logged in."""
+    while len(server.fanout.by_id.get("deaf", ())) < connections:  # noqa: ASYNC110 - once, before it begins
+        await asyncio.sleep(0.01)
+    sending.append(asyncio.create_task(send_on()))
+
+
+async def send_on() -> None:
+    """Send to everybody and to hostile clients, without end."""
+    message = Message(0, "x" * 4096, "NEWS")
+    while True:
+        for recipients in ("*", ["deaf"]):
+            await server.send(message, recipients)
+            await asyncio.sleep(INTERVAL / 2)
 
 
 async def pong(message: Message, connection: Connection) -> None:

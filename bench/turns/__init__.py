@@ -24,8 +24,8 @@ AT_ONCE = 1000
 MESSAGES = 5
 """Messages to everybody, each as soon as all have the one before."""
 
-IDLE = 8.0
-"""Seconds without any message; in this time each client gets a Ping."""
+IDLE = 2
+"""Times the seconds of a measurement for which there is no message; each client gets a Ping then."""
 
 
 class Turn(NamedTuple):
@@ -48,7 +48,7 @@ def run(options: Options, peers: Sequence[Peer]) -> Outcome:
     if missing:
         raise Failed(missing)
     with redis_server() as redis:
-        turns = _measured(redis.url, options.crowd)
+        turns = _measured(redis.url, options.crowd, IDLE * options.seconds)
     return Outcome(
         name=NAME,
         title=f"Longest turns of the event loop, {options.crowd:,} clients, Redis, sync",
@@ -63,8 +63,8 @@ def run(options: Options, peers: Sequence[Peer]) -> Outcome:
     )
 
 
-def _measured(redis: str, clients: int) -> dict[str, Turn]:
-    server_command = (sys.executable, "-m", "bench.turns.server", redis)
+def _measured(redis: str, clients: int, idle: float) -> dict[str, Turn]:
+    server_command = (sys.executable, "-m", "bench.turns.server", redis, str(idle / 2))
     load_command = (sys.executable, "-m", "bench.load")
     with Child("server", server_command) as server, Child("load", load_command) as load:
         port = server.answer()["port"]
@@ -76,7 +76,7 @@ def _measured(redis: str, clients: int) -> dict[str, Turn]:
         server.ask("forget")
         load.ask("connect", port=port, connections=clients, at_once=AT_ONCE)
         note("logins", server.ask("longest"))
-        load.ask("drain", seconds=IDLE)
+        load.ask("drain", seconds=idle)
         note("idle", server.ask("longest"))
         for name, sync in (("*, stored", True), ("*, not stored", False)):
             for _ in range(MESSAGES):

@@ -1,4 +1,6 @@
-"""A server that measures the turns of its event loop. Argument: the URL of a Redis.
+"""A server that measures the turns of its event loop.
+
+Arguments: the URL of a Redis; seconds of silence after which a client gets a Ping.
 
 It runs with `Server.run`, as an application would run it, and obeys orders besides.
 """
@@ -18,10 +20,10 @@ from ..servers.orders import answer, read_orders
 PERIOD = 0.001
 """Seconds from one look at the clock to the next."""
 
-(redis,) = sys.argv[1:]
+redis, interval = sys.argv[1:]
 
 # Clients do not answer Pings: each gets one, and is kept all the same.
-server = Server(redis, namespace="turns", sync=True, keepalive={"interval": 5, "timeout": 600})
+server = Server(redis, namespace="turns", sync=True, keepalive={"interval": float(interval), "timeout": 600})
 
 
 class Turns:

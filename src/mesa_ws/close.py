@@ -64,7 +64,11 @@ CLOSE_TABLE: dict[CloseCode, CloseRule] = {
     CloseCode.NO_STATUS: CloseRule("", True, "heartbeats were missed, or a close without a code"),
     CloseCode.ABNORMAL: CloseRule("", True, "the connection was cut without a close frame; never sent"),
     CloseCode.INVALID_PAYLOAD: CloseRule("invalid frame", False, "not UTF-8, not JSON, or not a Mesa frame"),
-    CloseCode.REFUSED: CloseRule("refused", False, "authentication refused, or not attempted in time"),
+    CloseCode.REFUSED: CloseRule(
+        "refused",
+        False,
+        "authentication refused, not attempted in time, or not before a message that needs it",
+    ),
     CloseCode.TOO_BIG: CloseRule("too big", False, "a message over the size or fragment limit"),
     CloseCode.INTERNAL_ERROR: CloseRule("internal error", True, "the authenticator failed or was too slow"),
     CloseCode.TRY_AGAIN_LATER: CloseRule(

@@ -41,17 +41,12 @@ Namespace = Annotated[
     str, msgspec.Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z", description="1 to 64 of A-Z a-z 0-9 _ . - or None")
 ]
 
+ORIGIN = r"([a-z][a-z0-9+.-]*)://((?:\*\.)?[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?"
+"""An origin in lower case (RFC 6454 section 6.2): scheme, host, whose first label may be `*`, and port."""
+
 _ORIGINS = "a list of origins such as 'https://app.example.com' or 'https://*.example.com', or '*', or None"
 OriginList = Annotated[
-    tuple[
-        Annotated[
-            str,
-            msgspec.Meta(
-                pattern=r"^(\*|(?i:[a-z][a-z0-9+.-]*://((\*\.)?[a-z0-9_.-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?))\Z"
-            ),
-        ],
-        ...,
-    ],
+    tuple[Annotated[str, msgspec.Meta(pattern=rf"^(\*|(?i:{ORIGIN}))\Z")], ...],
     msgspec.Meta(description=_ORIGINS),
 ]
 """Origins of web pages (RFC 6454 section 6.2), without a path; `*` as the first label stands for any."""
@@ -162,6 +157,8 @@ class Authentication(Settings, frozen=True, kw_only=True):
         timeout: seconds from the connection to the end of authentication, announced in HELLO and
             enforced if the server has an authenticator; None for no limit.
         required: connections that have not authenticated receive nothing that is sent to `*`.
+        anonymous: whether clients that have not authenticated may send messages and requests; if not, one
+            that does is closed with 1008, and neither handlers nor portals get it.
         send_user_object: whether the acknowledgement carries the user object.
         disconnect_on_fail: whether a refused client is closed.
         store_connected_users: whether this node tells the backend which ids it serves, so that
@@ -170,6 +167,7 @@ class Authentication(Settings, frozen=True, kw_only=True):
 
     timeout: Interval | None = 10.0
     required: Switch = False
+    anonymous: Switch = True
     send_user_object: Switch = True
     disconnect_on_fail: Switch = True
     store_connected_users: Switch = True
@@ -223,6 +221,12 @@ class Limits(Settings, frozen=True, kw_only=True):
             which clients wait.
         max_handshakes: handshakes of TLS and HTTP that are under way at once in one server; beyond, clients
             wait. One address may have `max_unauthenticated_per_address` of them, and is cut off beyond.
+        max_logins: logins under way at once in one server; others wait, unread, and until none waits, the
+            server accepts no connections. A login whose client has gone by its turn is dropped.
+        max_lag: seconds by which the event loop may be late; beyond, the server accepts no connections until
+            it is less than half as late.
+        max_wait: seconds that a client may have waited to be accepted. One that has waited longer, and would
+            give up before it is served, is answered 503 with `Retry-After`; before TLS it is cut off.
         max_unauthenticated_per_address: connections from one address to one server that have not logged in;
             in IPv6 from one network of 64 bits. It holds where the server has an authenticator. None for no
             limit.
@@ -257,6 +261,9 @@ class Limits(Settings, frozen=True, kw_only=True):
     handler_threads: Count = 32
     max_connections: Count | None = None
     max_handshakes: Count = 1000
+    max_logins: Count = 1000
+    max_lag: Interval = 0.25
+    max_wait: Interval = 5.0
     max_unauthenticated_per_address: Count | None = 256
     max_connections_per_id: Count | None = None
     when_id_is_full: Annotated[
@@ -283,7 +290,9 @@ def _check_networks(path: str, networks: tuple[str, ...] | None) -> None:
             raise InvalidSettings(path, _NETWORKS, network) from None
 
 
-Rate = Annotated[float, msgspec.Meta(gt=0, le=1e9, description="a number a second, more than 0")]
+Rate = Annotated[
+    float, msgspec.Meta(gt=0, le=2**31, description="a number a second, more than 0 and up to 2147483648")
+]
 
 Excess = Literal["delay", "error", "drop", "close"]
 """What happens to messages that are over a rate."""

@@ -59,6 +59,7 @@ from mesa_ws.protocol.cursor import WINDOW_MESSAGES
 from mesa_ws.server.connection_limits import MAX_KNOWN, PREFIX_OF_IPV6
 from mesa_ws.server.fanout import COMING_BACK, SENDING_AWAY
 from mesa_ws.server.flow_control import PATIENCE as MORE
+from mesa_ws.server.large_deliveries import TURN as LARGE_TURN
 from mesa_ws.server.node import GRACE
 from mesa_ws.server.portal_forwarding import GUESTS_PART
 from mesa_ws.server.send_queue import MAX_HELD_BYTES, MAX_HELD_FRAMES
@@ -198,7 +199,9 @@ PROMISES = [
     ("reference/configuration.md", f"the last {MAX_KNOWN:_} of them".replace("_", " ")),
     ("explanation/threat-model.md", f"{PREFIX_OF_IPV6} bits of an address count as one"),
     ("explanation/threat-model.md", f"about {HIGH_WATER // MIB} MiB waits on a server"),
+    ("explanation/threat-model.md", f"a server that stops sends {COMING_BACK} clients away in a second"),
     ("explanation/threat-model.md", f"slices of {SLICE} ids"),
+    ("explanation/threat-model.md", f"slices of {LARGE_TURN * 1000:g} ms"),
     ("explanation/threat-model.md", f"{SHORTEST_KEY} or more characters, compared in constant time"),
     ("../spec/protocol.md", f"`keepalive.interval` (default {KEEPALIVE.interval:g})"),
     ("../spec/protocol.md", f"`keepalive.timeout` (default {KEEPALIVE.timeout:g})"),

@@ -19,7 +19,7 @@ KEPT = ROOT / ".cache/fuzz"
 MAX_LENGTH = 4096
 """Bytes of the longest input that is made; the seeds of deep nesting are longer."""
 
-SHARES = {"http bodies": 0.25, "http heads": 0.25, "server protocol": 0.5}
+SHARES = {"frame feed": 0.1, "http bodies": 0.25, "http heads": 0.25, "server protocol": 0.5}
 """Inputs of the slow targets, of a fast one's 1."""
 
 _FUZZ = """

@@ -6,19 +6,24 @@ comes out is a fault: it would end a task or fill a log. `SEEDS` are valid input
 
 import asyncio
 import json
+import logging
 import math
 import struct
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from functools import cache
+from ipaddress import ip_address
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import msgspec
+from multidict import CIMultiDict
 
 from mesa_ws.backend.mesa1 import payloads
 from mesa_ws.backend.mesa1.outbox import ListedMessage, WaitingList
 from mesa_ws.backend.redis.channel import Channel
 from mesa_ws.backend.redis.node_commands import InvalidEntry, RawEntry
+from mesa_ws.concurrency.limited_log import LimitedLog
 from mesa_ws.errors import MesaError
 from mesa_ws.http_server.keys import ApiKeys
 from mesa_ws.http_server.routes import application
@@ -31,8 +36,13 @@ from mesa_ws.protocol.events import Authenticate, Close, QueuedEvent, SendText, 
 from mesa_ws.protocol.fragments import DataFrame, Fragments, Violation
 from mesa_ws.protocol.positions import Positions
 from mesa_ws.protocol.server import ServerProtocol, Terms
-from mesa_ws.settings import Keepalive, ServerSettings
+from mesa_ws.server.origins import Origins
+from mesa_ws.settings import Keepalive, ProxyHeader, ServerSettings
+from mesa_ws.transports.frame_feed import FRAMES_AT_ONCE
+from mesa_ws.transports.proxies import TrustedProxies
+from mesa_ws.transports.server_socket import decoded, refusal
 from tests.http_site import KEY, Site
+from tests.unit.transports.test_frame_feed import Client
 
 VECTORS = Path(__file__).parents[2] / "spec/vectors"
 
@@ -218,6 +228,55 @@ def http_heads(data: bytes) -> None:
         raise Escape(f"/{path} answered {status}")
 
 
+class _Handshakes:
+    """What reads the heads of handshakes, in each of its settings."""
+
+    def __init__(self) -> None:
+        log = LimitedLog(logging.getLogger("mesa_ws.fuzz"))
+        self.origins = [Origins(allowed, log) for allowed in (None, ["https://*.example.com"])]
+        headers: tuple[ProxyHeader, ...] = ("forwarded", "x-forwarded-for")
+        self.proxies = [TrustedProxies(["127.0.0.0/8", "::1/128"], header) for header in headers]
+
+
+_handshakes = cache(_Handshakes)
+_loop = cache(asyncio.new_event_loop)
+
+
+def handshakes(data: bytes) -> None:
+    """Judge a handshake: the path first, then a header field on each line, decoded as picows decodes them."""
+    path, *lines = data.split(b"\n")
+    pairs = [line.decode("ascii", "surrogateescape").partition(":") for line in lines]
+    headers = CIMultiDict([(name.strip(), value.strip()) for name, _, value in pairs])
+    request: Any = SimpleNamespace(path=path, headers=headers)
+    refusal(request, None)
+    for origins in _handshakes().origins:
+        origins.refuse(headers)
+    for proxies in _handshakes().proxies:
+        found = proxies.client_of(("127.0.0.1", 1), headers)
+        if found is not None:
+            ip_address(found[0])
+    json.dumps(dict(decoded(headers))).encode()
+
+
+def frame_feed(data: bytes) -> None:
+    """Let a client's socket read the input in pieces, whose size is the first byte."""
+    _loop().run_until_complete(_feed(data[1:], 1 + (data[0] if data else 0)))
+
+
+async def _feed(data: bytes, size: int) -> None:
+    client = Client.connected()
+    try:
+        for start in range(0, len(data), size):
+            if client.socket.is_open:
+                before = client.frames
+                client.read(data[start : start + size])
+                if client.frames > before + FRAMES_AT_ONCE:
+                    raise Escape(f"{client.frames - before} frames in a turn")
+                await asyncio.sleep(0)
+    finally:
+        client.end()
+
+
 def _same(one: Any, other: Any) -> bool:
     return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
 
@@ -248,6 +307,8 @@ def _written(*values: Any) -> tuple[bytes, ...]:
 _FRAMES = (*dict.fromkeys(_vectors()), b"[" * DEEP, b'{"op":0,"d":' + b"[" * DEEP)
 _HEAD = msgspec.msgpack.encode([7, "message", "a" * 32, ["7", "8"], [], ["e", 1, "e", 2]])
 _EVERYBODY = msgspec.msgpack.encode([8, "message", "b" * 32, "*", ["7"], ["e", 3]])
+_VOLATILE = msgspec.msgpack.encode([9, "message", "a" * 32, ["7"], [], [], "volatile"])
+_LATEST = msgspec.msgpack.encode([10, "message", "a" * 32, "*", [], [], "latest:key"])
 _BODY = b'{"op":0,"d":{},"t":"T"}'
 _NESTED = (b"\x91" * DEEP, b"\x81\xa1a" * DEEP)
 
@@ -271,7 +332,10 @@ TARGETS: Mapping[str, Target] = {
             for head in (
                 _HEAD,
                 _EVERYBODY,
+                _VOLATILE,
+                _LATEST,
                 _continued(_HEAD),
+                _continued(_VOLATILE),
                 *_written([9, "marker", "", [], []], [1, "request", "c", ["7"], []]),
                 *_NESTED,
             )
@@ -324,6 +388,25 @@ TARGETS: Mapping[str, Target] = {
             _continued(Reply("r", _BODY).write()),
             _BODY,
             *_NESTED,
+        ),
+    ),
+    "handshakes": Target(
+        handshakes,
+        (
+            b"/ws?a=1\nHost: a:80\nUpgrade: websocket\nSec-WebSocket-Version: 13\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\nOrigin: https://b.example.com\nCookie: a=b",
+            b'/\nForwarded: for=192.0.2.43;proto=https, for="[2001:db8::17]:4711";by=_a, for=127.0.0.1',
+            b"/\nX-Forwarded-For: 192.0.2.43, ::ffff:127.0.0.1, [::1]:80\n"
+            b"Host: [::1\nOrigin: null\nCookie: \xff",
+        ),
+    ),
+    "frame feed": Target(
+        frame_feed,
+        (
+            b"\xff" + b"\x81\x83\0\0\0\0abc" * 50,
+            b"\x07\x01\x83\0\0\0\0abc\x89\x80\0\0\0\0\x80\xfe\x00\x7e\0\0\0\0" + b"x" * 126,
+            b"\xff\x82\xfe\x20\x00\1\2\3\4" + b"x" * 0x2000,
+            b"\xff\x82\xff" + b"\x80" + b"\0" * 7 + b"\1\2\3\4xyz",
         ),
     ),
     "http bodies": Target(

@@ -142,3 +142,29 @@ async def test_a_flood_of_one_id_over_several_connections_shares_one_rate(stack:
         await peer.authenticate(id)
     assert counting.handled == [f"1.{n}" for n in (*range(8), 0, 1)] + [f"2.{n}" for n in range(8)]
     assert counting.server.rates.exceeded == {"drop": 14}
+
+
+async def test_messages_that_are_dropped_wait_no_longer(stack: AsyncExitStack) -> None:
+    counting, gates = Counting(), [asyncio.Event(), asyncio.Event()]
+    counting.server.use(RateLimit(rate=0.001, burst=1, excess="drop", types=["N"]))
+    reached: list[int] = []
+
+    @counting.server.on_message("GATE")
+    async def wait(message: Message, _: Connection) -> None:
+        reached.append(message.data)
+        await gates[message.data].wait()
+
+    url = (await stack.enter_async_context(serve(counting.server))).url
+    peer = await join(stack, url, "1")
+    await peer.send("GATE", 0)
+    for _ in range(10):
+        await peer.send("N", "x" * 1000)
+    await peer.send("GATE", 1)
+    [connection] = counting.server.connections
+    await until(lambda: len(connection._events or ()) == 11)
+    assert connection._waiting_size > 10_000
+    gates[0].set()
+    await until(lambda: reached == [0, 1])
+    assert connection._waiting_size == 0
+    gates[1].set()
+    assert len(counting.handled) == 1

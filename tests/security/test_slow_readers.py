@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from ssl import SSLContext, create_default_context
@@ -32,6 +32,7 @@ class Site:
 
     Attributes:
         codes: the close codes of connections that have ended.
+        told: the types of messages that were sent, as a hook learns it, and to how many connections.
     """
 
     def __init__(self, stack: AsyncExitStack, certificate: Path | None) -> None:
@@ -43,6 +44,8 @@ class Site:
         self.server = Server(sync=True, limits={"max_node_buffer": MOST})
         self.server.authenticator(self._authenticate)
         self.server.on_disconnection(self._ended)
+        self.told: list[tuple[str | None, int]] = []
+        self.server.use(self)
         self.registry = CollectorRegistry()
         self.server.use(PrometheusMetrics(self.server, self.registry))
         self.endpoint: Endpoint
@@ -64,6 +67,9 @@ class Site:
             frame = json.loads((await peer.next_frame())[1])
             if frame["op"] == 22:
                 return peer, frame["x"]
+
+    def on_message_sent(self, message: Message, connections: Sequence[Connection], from_here: bool) -> None:
+        self.told.append((message.type, len(connections)))
 
     def metric(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(f"mesa_{name}", labels)
@@ -188,7 +194,7 @@ async def test_a_slow_client_gets_all_but_what_may_be_dropped_or_replaced(site: 
         sent += 1
         await reader.until(t=type)
 
-    while site.held() < MOST // 8:
+    while site.held() < MOST // 4:
         await send("ORDINARY")
     first = sent
     for n in range(20):
@@ -201,8 +207,24 @@ async def test_a_slow_client_gets_all_but_what_may_be_dropped_or_replaced(site: 
     async with asyncio.timeout(LIMIT):
         assert [json.loads((await peer.next_frame())[1])["d"][0] for _ in expected] == expected
     assert site.metric("messages_skipped_total", delivery="volatile") == len(volatile)
+    assert {count for type, count in site.told if type == "VOLATILE"} == {1}
+    assert {count for type, count in site.told if type != "VOLATILE"} == {2}
     assert site.metric("messages_skipped_total", delivery="latest") == len(latest) - 2
     await until(lambda: not site.held())
     await send("VOLATILE", "volatile")
     await send("LATEST", Latest("0"))
     assert [json.loads((await peer.next_frame())[1])["d"][0] for _ in range(2)] == [sent - 2, sent - 1]
+
+
+async def test_short_messages_count_with_the_memory_of_their_frames(site: Site) -> None:
+    peer, _ = await site.sleeper("1")
+    [transport] = site.transports
+    frame = 60
+    while transport.buffered < 100 * frame:
+        await site.server.send(Message(0, "x" * (frame - 19), sync=False), ["1"])
+        await asyncio.sleep(0)
+    frames = transport.buffered // frame
+    assert 100 * frames <= transport.memory - transport.buffered <= 200 * frames
+    assert site.server.slow_readers.waiting == transport.memory
+    peer.writer.transport.abort()
+    await until(lambda: site.server.slow_readers.waiting == 0)

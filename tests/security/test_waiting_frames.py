@@ -1,8 +1,12 @@
 """What clients have waiting is bounded in messages and in bytes, and stays bytes until its turn."""
 
 import asyncio
+import socket
+import tracemalloc
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
+from pathlib import Path
+from ssl import SSLSocket, create_default_context
 from typing import Any
 
 import pytest
@@ -11,6 +15,7 @@ from mesa_ws import Connection, MemoryBackend, MemoryHub, Message, Portal, Porta
 from mesa_ws.protocol.server import ServerProtocol
 from mesa_ws.transports.frame_feed import FRAMES_AT_ONCE, READ_AT_ONCE
 from mesa_ws.transports.run import Endpoint
+from tests.certificates import server_side
 from tests.system.server.peer import Peer, RawPeer
 from tests.system.waiting import until
 
@@ -250,3 +255,20 @@ async def test_all_guests_of_a_server_share_one_bound(site: Site) -> None:
         await peers[0].frame(0x0, b'{"d":1}')
         site.goes_on.set()
         await until(lambda: site.handled == [1])
+
+
+async def test_a_connection_with_tls_takes_little_memory(certificate: Path) -> None:
+    trust = create_default_context(cafile=str(certificate))
+
+    def connect(endpoint: Endpoint) -> SSLSocket:
+        plain = socket.create_connection((endpoint.host, endpoint.port))
+        return trust.wrap_socket(plain, server_hostname="localhost")
+
+    async with serve(Server(), "127.0.0.1", 0, ssl=server_side(certificate)) as endpoint:
+        with ExitStack() as clients:
+            clients.enter_context(await asyncio.to_thread(connect, endpoint))
+            tracemalloc.start()
+            clients.callback(tracemalloc.stop)
+            for _ in range(10):
+                clients.enter_context(await asyncio.to_thread(connect, endpoint))
+            assert tracemalloc.get_traced_memory()[0] < 10 * 64 * 1024

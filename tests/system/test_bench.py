@@ -77,6 +77,14 @@ def test_it_says_what_sync_costs_dispatchers(results: Path) -> None:
     assert "│ blocking, one by one, sync" in done.stdout
 
 
+def test_it_measures_the_turns_of_the_event_loop(results: Path) -> None:
+    done = run_bench("--quick", "turns", "--crowd", "20", "--no-npm", "--results", str(results))
+    assert done.returncode == 0, done.stderr
+    turns = json.loads((results / "turns.json").read_text())["raw"]
+    assert set(turns) == {"logins", "idle", "*, stored", "*, not stored", "SIGTERM"}
+    assert all(turn["cpu"] > 0 for turn in turns.values())
+
+
 def test_it_counts_what_a_portal_handles(results: Path) -> None:
     done = run_bench("--quick", "portal", *SMALL, "--results", str(results))
     assert done.returncode == 0, done.stderr
@@ -86,6 +94,15 @@ def test_it_counts_what_a_portal_handles(results: Path) -> None:
         "mesa-ws, wire mesa1": 50,
     }
     assert set(rounds["mesa-ws"][0]["cpu"]) == {"server", "load", "portal", "redis"}
+
+
+def test_it_says_how_clients_come_back_to_a_server_that_was_killed(results: Path) -> None:
+    few = ["--returning", "20", "--busy", "0.5", "--no-npm"]
+    done = run_bench("--quick", "recovery", *few, "--results", str(results))
+    assert done.returncode == 0, done.stderr
+    written = json.loads((results / "recovery.json").read_text())
+    assert written["raw"]["progress"][-1]["back"] == 20
+    assert [target["found"] for target in written["targets"]][1:] == [0, 0]
 
 
 def test_an_unknown_benchmark_is_named() -> None:

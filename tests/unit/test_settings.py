@@ -73,6 +73,7 @@ def test_the_defaults_are_those_of_1x_with_a_keepalive() -> None:
         "authentication": {
             "timeout": 10.0,
             "required": False,
+            "anonymous": True,
             "send_user_object": True,
             "disconnect_on_fail": True,
             "store_connected_users": True,
@@ -94,6 +95,9 @@ def test_the_defaults_are_those_of_1x_with_a_keepalive() -> None:
             "handler_threads": 32,
             "max_connections": None,
             "max_handshakes": 1000,
+            "max_logins": 1000,
+            "max_lag": 0.25,
+            "max_wait": 5.0,
             "max_unauthenticated_per_address": 256,
             "max_connections_per_id": None,
             "when_id_is_full": "refuse",

@@ -137,11 +137,7 @@ export function createProtocol(keepalive: boolean | Partial<Keepalive>, heard: n
       return tracking._isWire2 ? [["acknowledge"], answer] : [answer];
     }
     if (op == 10) return greet(membersOf(d));
-    if (op == 22) {
-      const { expires } = membersOf(x);
-      const seconds = typeof expires == "number" && expires >= 0 ? [Math.min(expires, LONGEST)] : [];
-      return [["authenticated", d, ...seconds] as Output, ...tracking._accepted(x, asked)];
-    }
+    if (op == 22) return [["authenticated", d, seconds(membersOf(x).expires * 1000)], ...tracking._accepted(x, asked)];
     if (tracking._isWire2 && op == 7) {
       const { after } = membersOf(d);
       return [typeof after == "number" && after >= 0 ? ["leave", Math.min(after, LONGEST)] : ["ignored"]];

@@ -111,12 +111,10 @@ export function createReconnecting(url: string, options: Options, host: Connecti
       else void login(connection!);
     },
 
-    _accepted(user, expires) {
+    _accepted(user, expires = 0) {
       isTrying = false;
-      const mine = connection!;
       // Spread over a tenth of the time, so that clients that came together do not return together (section 17.11).
-      const isRenewed = expires != null && typeof token == "function";
-      renewal(Math.max(1, expires! * (0.8 + Math.random() / 10)), isRenewed ? () => void login(mine, true) : undefined);
+      renewal(expires * (0.9 - Math.random() / 10), () => typeof token == "function" && expires && login(connection!, true));
       wasAccepted = true;
       refusals = 0;
       host._accepted(user);
@@ -210,7 +208,6 @@ export function createReconnecting(url: string, options: Options, host: Connecti
   function end(why: Reason): void {
     ended = why;
     timer();
-    renewal();
     set("closed", why);
     for (const { _reject } of queue.splice(0)) _reject(closedError());
   }

@@ -196,6 +196,17 @@ test("a failed attempt without a code counts as 1006", async (t) => {
   assert.equal((await mesa.closed).code, 1006);
 });
 
+test("failed attempts, of which a browser does not say why, follow pauses that grow by chance", async (t) => {
+  const chance = [0.001, 0.001, 0.001, 0.001, 0.001, 0.0005];
+  let asked = 0;
+  t.mock.method(Math, "random", () => chance[asked++]);
+  const { mesa, visit } = open(t, { reconnect: {} });
+  const pauses: unknown[] = [];
+  mesa.onStateChange((state, { after }) => state == "waiting" && pauses.push(after));
+  for (const n of chance.keys()) (await visit(n)).end(1006);
+  assert.deepEqual(pauses, [0.001, 0.002, 0.004, 0.005, 0.005, 0.0025]);
+});
+
 test("an infinite time is refused", async (t) => {
   const { mesa, visit } = open(t);
   const answer = mesa.request("ASK", null, { timeout: Infinity });

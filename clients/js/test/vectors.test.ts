@@ -75,6 +75,8 @@ function told(output: Output): Data {
       const { _heartbeatInterval = null, _reconnectInterval = null, _version } = output[1];
       return ["hello", { heartbeat_interval: _heartbeatInterval, reconnect_interval: _reconnectInterval, version: _version }];
     }
+    case "authenticated":
+      return output[2] == null ? output.slice(0, 2) : output;
     default:
       return output;
   }

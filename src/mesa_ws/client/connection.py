@@ -30,9 +30,6 @@ log = logging.getLogger("mesa_ws.client")
 RENEWAL = (0.8, 0.9)
 """Parts of the time of a login between which the client authenticates again (spec section 17.11)."""
 
-SOONEST = 1.0
-"""Seconds after a login before which the client does not authenticate again by itself."""
-
 
 class OpenRequests:
     """Requests of this client on one connection that wait for their answers.
@@ -326,8 +323,8 @@ class ClientConnection:
     def _accept(self, authenticated: Authenticated) -> None:
         self.user, expires = authenticated
         self._stop_expiry()
-        if expires is not None:
-            after = max(SOONEST, expires * random.uniform(*RENEWAL))  # noqa: S311 - spreads load
+        if expires:
+            after = expires * random.uniform(*RENEWAL)  # noqa: S311 - spreads load
             self._expiry = self._loop.call_later(after, lambda: _settle(self.expiring, None))
         if self._pending is not None:
             self.accepted, self._pending = self._pending, None

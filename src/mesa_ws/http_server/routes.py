@@ -47,8 +47,8 @@ from ..messages.json_keys import check_members
 from ..messages.message_log import log_dispatches
 from ..messages.receipt import judge, stored_positions
 from ..transports.run import Server
-from .keys import ApiKeys, Right
-from .slices import dispatch_sliced, encode_sliced, prepare_sliced
+from .keys import ApiKey, ApiKeys, Right
+from .slices import CallersInOrder, dispatch_sliced, encode_sliced, prepare_sliced
 
 log = logging.getLogger("mesa_ws.server")
 
@@ -65,7 +65,13 @@ RIGHTS: Mapping[str, Right] = {
 }
 """The right that each path needs."""
 
-Work = Callable[[Any], Coroutine[Any, Any, bytes]]
+LARGE = 256 * 1024
+"""Bytes of a body from which others have their turn between two looks at all of it: 10 ms a MiB."""
+
+Caller = tuple[str, str | None]
+"""Who sends a request: the name of the key, and the address."""
+
+Work = Callable[[Any, Caller], Coroutine[Any, Any, bytes]]
 """Carries out a request that was found to be in order; takes its body, and returns that of the answer."""
 
 
@@ -105,6 +111,7 @@ class _Api:
         self._max_bodies = max_bodies
         self._held = 0
         self._log = LimitedLog(log)
+        self._callers = CallersInOrder()
 
     def routes(self) -> list[HttpRoute]:
         works: dict[Route[Any, Any], Work] = {
@@ -131,13 +138,15 @@ class _Api:
 
     async def _answer(self, route: Route[Any, Any], work: Work, request: Request) -> Response:
         try:
-            self._check_key(request, RIGHTS[route.path])
+            key = self._check_key(request, RIGHTS[route.path])
             _check_content_type(request)
             async with self._body(request) as encoded:
                 _check_names(encoded)
+                if len(encoded) >= LARGE:
+                    await asyncio.sleep(0)
                 body = route.decode_body(encoded)
                 self._check_namespace(body.namespace)
-                answering = work(body)
+                answering = work(body, (key.name, request.client.host if request.client else None))
                 answer = await (_while_connected(request, answering) if route is REQUEST else answering)
         except _RequestRefused as refused:
             return refused.answer
@@ -156,30 +165,31 @@ class _Api:
         self._log.error("the dispatch API failed", exc_info=error, kind=type(error))
         return _problem(500, Problem(INTERNAL_ERROR, "the server failed; see its log", maybe_sent=True))
 
-    async def _dispatch(self, body: DispatchRequest) -> bytes:
-        envelopes = await prepare_sliced(body, self._server.reserved)
-        receipts = await dispatch_sliced(self._server.bus, envelopes)
+    async def _dispatch(self, body: DispatchRequest, caller: Caller) -> bytes:
+        async with self._callers.turn(caller, body):
+            envelopes = await prepare_sliced(body, self._server.reserved)
+            receipts = await dispatch_sliced(self._server.bus, envelopes)
         if log.isEnabledFor(logging.DEBUG):
             log_dispatches(log, envelopes, receipts)
         return await encode_sliced(receipts)
 
-    async def _request(self, body: RequestBody) -> bytes:
+    async def _request(self, body: RequestBody, caller: Caller) -> bytes:
         return REQUEST.encode_answer(await self._server.bus.request(*body.prepared()))
 
-    async def _status(self, body: StatusBody) -> bytes:
+    async def _status(self, body: StatusBody, caller: Caller) -> bytes:
         receipt = body.receipt.receipt()
         heads = await self._server.bus.query(Heads(stored_positions(receipt)))
         return STATUS.encode_answer(judge(receipt, heads))
 
-    async def _query(self, route: QueryRoute[Any, Any], body: Any) -> bytes:
+    async def _query(self, route: QueryRoute[Any, Any], body: Any, caller: Caller) -> bytes:
         query = route.query(body)
         return QUERIES[type(query)].encode_answer(await self._server.bus.query(query))
 
-    async def _order(self, route: Route[OrderBody, Any], body: OrderBody) -> bytes:
+    async def _order(self, route: Route[OrderBody, Any], body: OrderBody, caller: Caller) -> bytes:
         order = body.prepared(revokes=route is REVOKE)
         return route.encode_answer(await give(self._server.bus, order))
 
-    async def _purge(self, body: OutboxBody) -> bytes:
+    async def _purge(self, body: OutboxBody, caller: Caller) -> bytes:
         return PURGE.encode_answer(await self._server.bus.purge(body.id))
 
     def _check_namespace(self, meant: str | None) -> None:
@@ -191,7 +201,7 @@ class _Api:
                 f"namespace: expected {_named(served)}, which this server serves, got {_named(meant)}",
             )
 
-    def _check_key(self, request: Request, right: Right) -> None:
+    def _check_key(self, request: Request, right: Right) -> ApiKey:
         given = request.headers.get("authorization")
         key = None if given is None else self._keys.find(given)
         if key is None:
@@ -206,6 +216,7 @@ class _Api:
                 f"{', '.join(map(repr, key.rights))}; use another key, or change its rights"
             )
             raise _RequestRefused(403, "forbidden", message)
+        return key
 
     @asynccontextmanager
     async def _body(self, request: Request) -> AsyncIterator[bytes]:

@@ -7,9 +7,11 @@ request of few ids is one slice, and waits for nothing but the backend.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Container, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Container, Hashable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from itertools import islice
 from typing import Any
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -25,6 +27,39 @@ SLICE = 1000
 
 OF_ONE = 10
 """Ids that a dispatch of a batch counts for at least."""
+
+
+class CallersInOrder:
+    """Lets no dispatch of a caller overtake an earlier one of the same caller that is made in slices.
+
+    A dispatcher sends one after another, but gives up one that takes too long, and sends the next.
+    """
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[Hashable, asyncio.Lock] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def turn(self, caller: Hashable, request: DispatchRequest) -> AsyncIterator[None]:
+        """Stay inside while a request is prepared and dispatched; entered after earlier long ones."""
+        lock = self._locks.get(caller)
+        if _is_in_slices(request):
+            if lock is None:
+                lock = self._locks[caller] = asyncio.Lock()
+            async with lock:
+                yield
+            return
+        if lock is not None:
+            async with lock:  # the next one goes on in another turn of the loop, after this one has begun
+                pass
+        yield
+
+
+def _is_in_slices(request: DispatchRequest) -> bool:
+    load = 0
+    for dispatch in request.dispatches():
+        lists = [each for each in (dispatch.recipients, dispatch.excluding) if isinstance(each, list)]
+        load += max(OF_ONE, *map(len, lists)) if lists else OF_ONE
+    return load >= SLICE
 
 
 async def prepare_sliced(request: DispatchRequest, reserved: Container[int]) -> list[Envelope]:
@@ -75,18 +110,23 @@ async def dispatch_sliced(bus: AsyncBus, envelopes: Sequence[Envelope]) -> list[
     return receipts
 
 
-async def encode_sliced(receipts: Iterable[Receipt]) -> bytes:
-    """Encode the answer to a dispatch."""
+async def encode_sliced(receipts: Sequence[Receipt]) -> bytes:
+    """Encode the answer to a dispatch. Of many deliveries each slice is forgotten when it is encoded."""
     written = []
     for receipt in receipts:
+        deliveries: Any = receipt.deliveries
+        if len(deliveries) <= SLICE:
+            deliveries = dict(deliveries)
         parts = [
-            msgspec.json.encode({id: DeliveryForm(*delivery) for id, delivery in some})[1:-1]
-            async for some in _slices(receipt.deliveries.items())
+            msgspec.json.encode({id: DeliveryForm(*deliveries.pop(id)) for id in some})[1:-1]
+            async for some in _slices(tuple(deliveries))
         ]
         written.append(
             b'{"message_id":%b,"deliveries":{%b},"nodes":%d}'
             % (msgspec.json.encode(receipt.message_id), b",".join(parts), receipt.nodes)
         )
+        if len(parts) > 1:
+            await asyncio.sleep(0)
     return b'{"receipts":[%b]}' % b",".join(written)
 
 

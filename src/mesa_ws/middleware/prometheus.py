@@ -57,18 +57,22 @@ class _Delayed(Collector):
 def _export_state(server: Node, registry: CollectorRegistry) -> None:
     """Export what the server itself knows at any time."""
 
-    def gauge(name: str, help: str, read: Callable[[], int]) -> None:
+    def gauge(name: str, help: str, read: Callable[[], float]) -> None:
         Gauge(f"mesa_{name}", help, registry=registry).set_function(read)
 
     limits, slow = server.connection_limits, server.slow_readers
     gauge("ids", "Ids with a connection to this server.", lambda: len(server.fanout.by_id))
     gauge("handshakes", "Handshakes of clients under way.", lambda: limits.handshakes)
     gauge("waiting_bytes", "Bytes that wait for slow clients.", lambda: slow.waiting)
+    gauge("logins", "Logins under way.", lambda: server.logins.under_way)
+    gauge("logins_waiting", "Logins that wait for their turn.", lambda: len(server.logins.waiting))
+    gauge("loop_lag_seconds", "Longest delay of the event loop lately.", lambda: server.loop_lag.longest)
     for name, help, label, counts in (
         ("connections_refused", "Connections that a limit refused.", "limit", limits.refused),
         ("slow_readers_closed", "Clients closed as too much waited for them.", "limit", slow.closed),
         ("messages_skipped", "Messages dropped or replaced for slow clients.", "delivery", slow.skipped),
         ("messages_over_rate", "Messages beyond a rate.", "excess", server.rates.exceeded),
+        ("clients_dropped", "Clients that had gone when it was their turn.", "before", limits.dropped),
     ):
         registry.register(_Counts(name, help, label, counts))
     registry.register(_Delayed(server.handlers.forwarder))

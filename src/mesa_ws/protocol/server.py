@@ -114,6 +114,7 @@ class Terms:
 
     __slots__ = (
         "_sends_user_object",
+        "allows_anonymous",
         "deadline",
         "has_authenticator",
         "heartbeat",
@@ -129,6 +130,7 @@ class Terms:
     def __init__(self, settings: ServerSettings, *, has_authenticator: bool) -> None:
         authentication = settings.authentication
         self._sends_user_object = authentication.send_user_object
+        self.allows_anonymous = authentication.anonymous
         self.keeps_refused = not authentication.disconnect_on_fail
         self.has_authenticator = has_authenticator
         self.deadline = authentication.timeout if has_authenticator else None
@@ -175,6 +177,7 @@ class ServerProtocol:
         "_suspended_at",
         "_terms",
         "_version_known",
+        "_was_accepted",
         "is_wire2",
         "state",
     )
@@ -191,6 +194,7 @@ class ServerProtocol:
         self.is_wire2 = False
         self._suspended_at: float | None = None
         self._is_settled = False
+        self._was_accepted = False
         self._version_known = terms.version is None
 
     @property
@@ -234,8 +238,8 @@ class ServerProtocol:
         """Decode a frame when it is its turn.
 
         Returns:
-            What it is; `Close` if its data cannot be held, or None if the connection has ended as well.
-            Then what was received after it must not be handled.
+            What it is; `Close` if its data cannot be held or its client must not send it, or None if the
+            connection has ended as well. Then what was received after it must not be handled.
         """
         frame = waiting.frame
         try:
@@ -247,6 +251,10 @@ class ServerProtocol:
             if self.state is State.CLOSED:
                 return None
             return self._give_up(CloseCode.INVALID_PAYLOAD, str(error))
+        if not (self._terms.allows_anonymous or self._was_accepted) and not self._names_version(frame):
+            if self.state is State.CLOSED:
+                return None
+            return self._give_up(CloseCode.REFUSED, "a message before authentication")
         return RequestReceived(waiting.request, message) if waiting.request else Received(message)
 
     def ponged(self, payload: bytes, now: float) -> ServerEvent | None:
@@ -305,6 +313,7 @@ class ServerProtocol:
         asked = self._attempts[:1]
         self._end_attempt(Transition.ACCEPT)
         self.is_wire2 = any(asked)
+        self._was_accepted = True
         self._settle()
         return acknowledgement
 
@@ -355,7 +364,7 @@ class ServerProtocol:
         return None if position is None else Acknowledged(position)
 
     def _message(self, frame: RawFrame, size: int) -> ServerEvent:
-        if self._terms.version is not None and frame.op == Op.DISPATCH and frame.t == "CLIENT_VERSION":
+        if self._terms.version is not None and self._names_version(frame):
             if _version(frame.data()) != self._terms.version:
                 return self._give_up(CloseCode.PROTOCOL_ERROR, f"the client is not {self._terms.version!r}")
             self._version_known = True
@@ -363,6 +372,9 @@ class ServerProtocol:
         if frame.x is msgspec.UNSET:
             return Waiting(frame, size)
         return self._correlated(frame, size)
+
+    def _names_version(self, frame: RawFrame) -> bool:
+        return self._terms.version is not None and frame.op == Op.DISPATCH and frame.t == "CLIENT_VERSION"
 
     def _correlated(self, frame: RawFrame, size: int) -> ServerEvent:
         reply = read_reply(frame)

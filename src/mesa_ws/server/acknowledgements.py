@@ -8,6 +8,7 @@ ids at once, and immediately when a connection ends. Unacknowledged messages sta
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 
 from ..backend.outbox import Acknowledgement
 from ..messages.receipt import Position
@@ -23,6 +24,9 @@ STEPS = 8
 FLUSH = 0.25
 """Seconds for which acknowledgements are collected."""
 
+AT_ONCE = 300
+"""Ids, or clients, that are looked at in one turn of the event loop."""
+
 
 class Acknowledgements:
     """Probe clients, and collect what they acknowledge. For the event loop only."""
@@ -37,6 +41,7 @@ class Acknowledgements:
         self._by_id = by_id
         self._acknowledge = acknowledge
         self._delay = 0.0 if is_prompt else FLUSH
+        self._due: set[Subscription] = set()  # to be probed now
         self._rounds: deque[set[Subscription]] = deque((set() for _ in range(STEPS)), STEPS)
         self._prober: asyncio.TimerHandle | None = None
         self._acked: dict[str, str] = {}  # ids with new acknowledgements, and the epoch of these
@@ -64,12 +69,10 @@ class Acknowledgements:
                 self._flush_soon()
                 return
 
-    def flush(self, ids: Iterable[str] | None = None) -> None:
-        """Pass on at once the acknowledgements for `ids`, or for all."""
+    def flush(self, ids: Iterable[str]) -> None:
+        """Pass on at once the acknowledgements for `ids`."""
         collected = []
-        if ids is None:
-            self._acked, self._left = self._left | self._acked, {}
-        for id in tuple(self._acked) if ids is None else ids:
+        for id in ids:
             epoch = self._acked.pop(id, None)
             if epoch is not None:
                 connections = self._by_id.get(id, ())
@@ -78,13 +81,21 @@ class Acknowledgements:
         if collected:
             self._acknowledge(collected)
 
+    async def flush_all(self) -> None:
+        """Pass on all acknowledgements, as many of them together as possible."""
+        has_more = True
+        while has_more:
+            has_more = self._flush_some()
+            await asyncio.sleep(0)
+
     def acknowledge_lost(self, id: str, position: Position) -> None:
         """Acknowledge the lost messages of `id` up to `position`, so that the backend reports them once."""
         self._acknowledge([Acknowledgement(id, position, position.sequence)])
 
     def close(self) -> None:
         """Pass on all acknowledgements, and stop probing."""
-        self.flush()
+        while self._flush_some():
+            pass
         for timer in (self._prober, self._flusher):
             if timer is not None:
                 timer.cancel()
@@ -95,20 +106,30 @@ class Acknowledgements:
             self._flusher = asyncio.get_running_loop().call_later(self._delay, self._tick)
 
     def _tick(self) -> None:
-        self._flusher = None
-        self.flush()
+        has_more = self._flush_some()
+        self._flusher = asyncio.get_running_loop().call_later(0, self._tick) if has_more else None
+
+    def _flush_some(self) -> bool:
+        """Pass on the acknowledgements for some ids; return whether there are more."""
+        if self._left:
+            self._acked, self._left = self._left | self._acked, {}
+        self.flush(tuple(islice(self._acked, AT_ONCE)))
+        return bool(self._acked)
 
     def _probe(self) -> None:
-        due = self._rounds.popleft()
-        self._rounds.append(set())
-        for subscription in due:
+        if not self._due:
+            self._due = self._rounds.popleft()
+            self._rounds.append(set())
+        for _ in range(min(AT_ONCE, len(self._due))):
+            subscription = self._due.pop()
             if subscription.is_open and subscription.probe():
                 self._rounds[-1].add(subscription)
             else:
                 subscription.is_watched = False
         self._prober = None
-        if any(self._rounds):
-            self._prober = asyncio.get_running_loop().call_later(ROUND / STEPS, self._probe)
+        if self._due or any(self._rounds):
+            pause = 0 if self._due else ROUND / STEPS
+            self._prober = asyncio.get_running_loop().call_later(pause, self._probe)
 
 
 def combined(id: str, epoch: str, subscriptions: Sequence[Subscription]) -> list[Acknowledgement]:

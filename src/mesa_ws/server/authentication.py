@@ -17,13 +17,14 @@ from ..concurrency.tasks import Spawn
 from ..errors import BackendError, InvalidMessage, Refused
 from ..messages.receipt import Position
 from ..messages.recipients import User
-from ..protocol.events import Authenticate, Close
+from ..protocol.events import Authenticate, Close, Waiting
 from ..protocol.resume import UNKNOWN, ResumeState, SyncOptions, resync, welcome
 from ..protocol.server import State
 from .connection import Connection
 from .connection_limits import FAILED_LOGINS, PER_ID, ConnectionLimits
 from .failed_logins import FailedLogins
 from .fanout import Fanout
+from .overload import LoginQueue
 from .registrations import Handlers
 from .subscription import Subscription
 
@@ -42,6 +43,7 @@ class Authenticator:
         timeout: float | None,
         limits: ConnectionLimits,
         failed_logins: FailedLogins,
+        logins: LoginQueue,
         spawn: Spawn,
     ) -> None:
         self._backend = backend
@@ -50,41 +52,78 @@ class Authenticator:
         self._timeout = timeout
         self._limits = limits
         self._failed_logins = failed_logins
+        self._logins = logins
         self._spawn = spawn
 
-    async def authenticate(self, connection: Connection, attempt: Authenticate) -> None:
-        """Call the authenticator, and log the client in, or refuse it."""
-        user = await self._find_user(connection, attempt.data)
-        self._fanout.settle(connection)  # with the id that it had
-        if user is None or connection.protocol.state is State.CLOSED:
+    async def authenticate(self, connection: Connection, waiting: Waiting) -> None:
+        """Call the authenticator when it is the login's turn, and log the client in, or refuse it.
+
+        The login of a client that has gone by then is dropped, before anything was done for it.
+        """
+        address = _address(connection)
+        wait = self._failed_logins.begin(address)
+        if wait is None:
+            self._limits.refuse(FAILED_LOGINS, address)
+            connection.obey(Close(CloseCode.TRY_AGAIN_LATER, "too many logins of its address have failed"))
             return
-        if user.expires_at is not None and user.expires_at <= time.time():
-            self._handlers.log.info("the authenticator accepted %r until a time that is past", connection)
-            connection.obey(connection.protocol.refuse())
-            return
-        if not self._has_room(connection, user.id):
-            self._refuse_further(connection)
-            return
+        has_failed = None
+        try:
+            if wait:
+                await asyncio.sleep(wait)
+            async with self._logins as has_waited:
+                if not connection.is_open or (has_waited and connection.has_gone()):
+                    self._limits.dropped["login"] += 1
+                    return
+                attempt = connection.read(waiting)
+                if not isinstance(attempt, Authenticate):
+                    return
+                user, has_failed = await self._find_user(connection, attempt.data)
+                self._fanout.settle(connection)  # with the id that it had
+                if user is None or not await self._accept(connection, user, attempt.sync):
+                    return
+        finally:
+            self._failed_logins.end(address, has_failed)
+        await self._handlers.authenticated(connection)
+
+    async def _accept(self, connection: Connection, user: User, sync: SyncOptions) -> bool:
+        """Log a client in as a user, if it may be; return whether it is one now."""
+        if not self._may_log_in(connection, user):
+            return False
         try:
             accepted = connection.protocol.accept(user)
         except InvalidMessage as error:
             await self._fail(connection, error)
-            return
+            return False
         connection.log_in(user)
         self._limits.logged_in(connection)
-        current, is_wire2 = connection.subscription, attempt.sync.is_wire2
+        current, is_wire2 = connection.subscription, sync.is_wire2
         if (
             current is not None
             and current.is_started
             and (current.id, current.is_wire2) == (user.id, is_wire2)
         ):
             if not await self._is_allowed(connection, user):
-                return
+                return False
             connection.send_queue.control(_accepted_again(accepted, current, user))
-        elif not await self._log_in(connection, user.id, attempt.sync, accepted):
-            return
+        elif not await self._log_in(connection, user.id, sync, accepted):
+            return False
         log.debug("login of %r on wire %d", connection, 2 if is_wire2 else 1)
-        await self._handlers.authenticated(connection)
+        return True
+
+    def _may_log_in(self, connection: Connection, user: User) -> bool:
+        """Whether a connection is open, and its user's time and the limits allow a login; end it if not."""
+        if connection.protocol.state is State.CLOSED:
+            return False
+        if user.expires_at is not None and user.expires_at <= time.time():
+            self._handlers.log.info("the authenticator accepted %r until a time that is past", connection)
+            connection.obey(connection.protocol.refuse())
+            return False
+        if not self._has_room(connection, user.id):
+            self._limits.refuse(PER_ID, _address(connection))
+            code = CloseCode.TOO_MANY_CONNECTIONS
+            connection.disconnect(code, code.wire_reason)
+            return False
+        return True
 
     async def _is_allowed(self, connection: Connection, user: User) -> bool:
         """Whether no revocation ends this login of a user who is here already."""
@@ -101,12 +140,6 @@ class Authenticator:
         if self._fanout.connections.get(connection) == id:
             return True
         return self._limits.has_room_for_id(len(self._fanout.by_id.get(id, ())))
-
-    def _refuse_further(self, connection: Connection) -> None:
-        """Close a connection that its id has no room for."""
-        self._limits.refuse(PER_ID, _address(connection))
-        code = CloseCode.TOO_MANY_CONNECTIONS
-        connection.disconnect(code, code.wire_reason)
 
     def rename(self, connection: Connection, user: User) -> bool:
         """Subscribe a connection to the id of another user; return False if that is the same id.
@@ -210,38 +243,25 @@ class Authenticator:
         head = (await self._backend.query(Heads([id])))[id]
         return head is None or page is None or head.acknowledged >= page.start
 
-    async def _find_user(self, connection: Connection, data: object) -> User | None:
+    async def _find_user(self, connection: Connection, data: object) -> tuple[User | None, bool | None]:
+        """Call the authenticator; return the user, and whether the login failed, None without an answer."""
         if self._handlers.authenticator is None:
             self._handlers.log.warning(
                 "a client requests authentication, but there is no @server.authenticator; refused"
             )
             connection.obey(connection.protocol.refuse())
-            return None
-        address = _address(connection)
-        wait = self._failed_logins.begin(address)
-        if wait is None:
-            self._limits.refuse(FAILED_LOGINS, address)
-            connection.obey(Close(CloseCode.TRY_AGAIN_LATER, "too many logins of its address have failed"))
-            return None
-        has_failed = None
+            return None, None
         try:
-            if wait:
-                await asyncio.sleep(wait)
-                if connection.protocol.state is State.CLOSED:
-                    return None
             user = await self._handlers.authenticate(data, connection, self._timeout)
-            has_failed = user is None
         except Refused as refusal:
             self._handlers.log.info("the authenticator refused %r: %r", connection, refusal.reason)
-            user, has_failed = None, True
+            user = None
         except Exception as error:  # noqa: BLE001 - an application's code may raise anything
             await self._fail(connection, error)
-            return None
-        finally:
-            self._failed_logins.end(address, has_failed)
+            return None, None
         if user is None:
             connection.obey(connection.protocol.refuse())
-        return user
+        return user, user is None
 
     async def _fail(self, connection: Connection, error: Exception) -> None:
         advice = "raise Refused to refuse a client, return User(id, data) to accept it"

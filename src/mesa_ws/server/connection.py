@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from ..close import CloseCode, check_close
+from ..concurrency.deadlines import Deadlines
 from ..concurrency.tasks import Spawn, survive
 from ..concurrency.turns import Turn
 from ..errors import ConnectionClosed, InvalidInput, NotAuthenticated
@@ -48,7 +49,7 @@ from .pending_requests import PendingRequests
 from .rates import ClientRates, Meter
 from .registrations import Handlers
 from .request import Request
-from .send_queue import SendQueue, Transport
+from .send_queue import PeerState, SendQueue, Transport
 from .slow_readers import SlowReaders
 from .subscription import Subscription
 
@@ -89,7 +90,7 @@ class ConnectionHost:
     reserved: Container[int]
     spawn: Spawn
     in_loop: Callable[..., None]
-    authenticate: Callable[["Connection", Authenticate], Awaitable[None]]
+    authenticate: Callable[["Connection", Waiting], Awaitable[None]]
     rename: Callable[["Connection", User], bool]
     settle: Callable[["Connection"], None]
     remove: Callable[["Connection"], None]
@@ -98,6 +99,7 @@ class ConnectionHost:
     rates: ClientRates
     slow_readers: SlowReaders
     turn: Turn = field(default_factory=Turn)
+    deadlines: Deadlines = field(default_factory=Deadlines)
 
 
 class Connection:
@@ -118,6 +120,7 @@ class Connection:
 
     __slots__ = (
         "__weakref__",
+        "_deadline",
         "_ended",
         "_events",
         "_flow",
@@ -128,7 +131,6 @@ class Connection:
         "_meter",
         "_pending_requests",
         "_state",
-        "_timer",
         "_transport",
         "_waiting_size",
         "_worker",
@@ -150,7 +152,7 @@ class Connection:
         self.connection_id = connection_id
         self._transport = transport
         self.protocol = ServerProtocol(terms, self._loop.time())
-        self._timer: asyncio.TimerHandle | None = None
+        self._deadline: int | None = None
         self._state: SimpleNamespace | None = None
         self._ended: _Ended | None = None
         self._events: deque[object] | None = None
@@ -168,7 +170,7 @@ class Connection:
         self.subscription: Subscription | None = None
         self.large_delivery = 0
         self.is_logging_in = False
-        put = self._history.recording(transport.write) if self._history else transport.write
+        put = self._history.recording(transport) if self._history else transport.write
         most = host.settings.limits.max_buffered
         self.send_queue = SendQueue(transport, put, most, self._too_slow, host.slow_readers)
 
@@ -329,6 +331,10 @@ class Connection:
             self._flow.most = self._host.most_waiting
             self._regulate()
 
+    def has_gone(self) -> bool:
+        """Whether the client has closed its end, although that may not have been read yet."""
+        return self._transport.peer_state() is not PeerState.PRESENT
+
     def probe(self) -> None:
         """Probe the client for an acknowledgement, unless it is too early."""
         output = self.protocol.probe(self._loop.time())
@@ -426,15 +432,16 @@ class Connection:
         self._schedule()
 
     def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._deadline is not None:
+            self._host.deadlines.drop(self, self._deadline)
+            self._deadline = None
 
     def _schedule(self) -> None:
         due = self.protocol.deadline if self._flow is None else self._flow.deadline
-        self._timer = None if due is None else self._loop.call_at(due, self._tick)
+        self._deadline = None if due is None else self._host.deadlines.put(self, due)
 
-    def _tick(self) -> None:
+    def tick(self) -> None:
+        """Do what is due: send heartbeats and Pings, or give up a client that is silent."""
         for output in self.protocol.poll(self._loop.time()):
             self._emit(output)
         if self._flow is not None:
@@ -469,7 +476,7 @@ class Connection:
         return Load(len(self._events) if self._events else 0, size)
 
     def _reading_changed(self) -> None:
-        if self._ended is None and self._timer is None:
+        if self._ended is None and self._deadline is None:
             self._schedule()
 
     def _enqueue(self, event: object) -> None:
@@ -534,20 +541,19 @@ class Connection:
 
     async def _handle(self, event: object) -> None:
         frame = None
-        if isinstance(event, Waiting):
-            if event.sync is None:
-                self._meter = self._meter or Meter(self._host.rates)
-                over = self._meter.over(event, self.user)
-                if over is not None and not await self._meter.admit(event, over, self, self._turn_out):
-                    self._skip(event)
-                    return
-            frame, event = event.frame, self._read(event)
+        if isinstance(event, Waiting) and event.sync is None:
+            self._meter = self._meter or Meter(self._host.rates)
+            over = self._meter.over(event, self.user)
+            if over is not None and not await self._meter.admit(event, over, self, self._turn_out):
+                self._skip(event)
+                return
+            frame, event = event.frame, self.read(event)
         match event:
             case Received(message):
                 await self._host.handlers.received(message, self, frame)
             case RequestReceived():
                 await self._answer(event, frame)
-            case Authenticate():
+            case Waiting():
                 await self._host.authenticate(self, event)
             case User():
                 await self._host.handlers.renamed(self)
@@ -564,7 +570,7 @@ class Connection:
         elif guest is not None:
             guest.answered()
 
-    def _read(self, waiting: Waiting) -> object:
+    def read(self, waiting: Waiting) -> object:
         """Read a frame whose turn has come; after a bad one, no other is handled."""
         self._waiting_size -= waiting.size
         if self._guest is not None:

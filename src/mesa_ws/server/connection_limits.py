@@ -33,6 +33,7 @@ HANDSHAKES = "max_handshakes"
 PER_ADDRESS = "max_unauthenticated_per_address"
 PER_ID = "max_connections_per_id"
 FAILED_LOGINS = "max_failed_logins_per_address"
+WAIT = "max_wait"
 
 
 class ConnectionLimits:
@@ -50,6 +51,7 @@ class ConnectionLimits:
             limit.
         refused: connections that were refused, by the limit that they would have passed.
         handshakes: number of handshakes under way.
+        dropped: clients that had gone before their `handshake`, or before their `login`, which was not begun.
     """
 
     def __init__(self, limits: Limits, log: LimitedLog, proxies: Sequence[str] = ()) -> None:
@@ -64,6 +66,7 @@ class ConnectionLimits:
         self._handshakes: Counter[str] = Counter()
         self._known: dict[str, None] = {}  # the last one to log in, or to leave, at the end
         self.handshakes = 0
+        self.dropped = Counter(handshake=0, login=0)
         self.has_authenticator = False
         self.refused: Counter[str] = Counter()
 

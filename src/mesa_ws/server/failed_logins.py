@@ -3,10 +3,11 @@
 So guessing is slow, and no id is locked by strangers, because ids do not count here. An address in IPv6 is
 its network of 64 bits. One failure is forgotten every `FORGET` seconds.
 
-The attempts of an address that has failed too often get turns, one after another, with pauses between them
-that double with every further failure; an attempt whose turn is too far away is refused. A success takes one
-failure back and begins with short pauses again. The pauses of an address that has succeeded lately are always
-short: so one wrong client among many that share an address does not keep the others out.
+The attempts of an address that has failed too often, or may have when those under way are answered, get
+turns, one after another, with pauses between them that double with every further failure; an attempt whose
+turn is too far away is refused. A success takes one failure back and begins with short pauses again. The
+pauses of an address that has succeeded lately are always short: so one wrong client among many that share an
+address does not keep the others out.
 """
 
 import math
@@ -95,7 +96,7 @@ class FailedLogins:
         found = self._addresses.setdefault(network, _Address(now))
         found.forget(now)
         wait = 0.0
-        if found.failures and found.failures + found.under_way > self._most - 1:
+        if found.failures > self._most / 2 and found.failures + found.under_way > self._most - 1:
             turn = max(now, found.next_at)
             wait = turn - now
             if wait > LONGEST_WAIT:

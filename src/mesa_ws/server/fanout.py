@@ -8,6 +8,7 @@ in the order of the bus.
 import asyncio
 import logging
 import random
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
@@ -110,17 +111,18 @@ class Fanout:
         Each is away for a short time, within the grace of its id. Where there are too many for that pace,
         they are asked to stay away for longer, but for half the grace at most.
         """
-        self._acknowledgements.flush()  # of all ids together, and not of each
-        going = tuple(self.connections)
-        wanted = len(going) / COMING_BACK
+        await self._acknowledgements.flush_all()  # of many ids together, and not of each
+        going = deque(self.connections)
+        count = len(going)
+        wanted = count / COMING_BACK
         seconds = min(wanted, SENDING_AWAY)
         spread = max(MIN_SPREAD, min(wanted - seconds, self._grace / 2))
         clock = asyncio.get_running_loop().time
         began = at = clock()
-        for number, connection in enumerate(going, 1):
-            self._send_away(connection, spread)
+        while going:  # which forgets each, or all would be freed in one turn of the loop
+            self._send_away(going.popleft(), spread)
             now = clock()
-            early = began + seconds * number / len(going) - now
+            early = began + seconds * (1 - len(going) / count) - now
             if early >= TOGETHER or now >= at + TURN:
                 await asyncio.sleep(max(early, now - at if now < began + seconds else 0))
                 at = clock()
@@ -224,13 +226,17 @@ class Fanout:
 
     def _deliver_to_open(self, envelope: Envelope, write: Write, missed: Collection[Connection] = ()) -> None:
         """Write to the recipients that are connected; `missed` are then those that got nothing."""
-        recipients, wrote = envelope.recipients, partial(self._wrote, envelope, missed=missed)
+        recipients = envelope.recipients
         if recipients.everybody:
+            wrote = partial(self._wrote, envelope, missed=missed)
             self._to_everybody(recipients.excluding, write, _nothing, wrote)
             return
         by_id = self.by_id
         found = [connection for id in recipients.ids for connection in by_id.get(id, ())]
-        self._large.deliver(write, found, lambda: wrote(found))
+        if self._large.write_to_few(write, found):
+            self._wrote(envelope, found, missed)
+        else:
+            self._large.deliver(write, found, partial(self._wrote, envelope, found, missed))
 
     def _disconnect(self, connection: Connection, code: int = CloseCode.NORMAL, reason: str = "") -> None:
         connection.large_delivery = DONE  # what comes after the disconnection is not for it
@@ -292,6 +298,7 @@ class Fanout:
     ) -> None:
         """Write to every connection but those of excluded ids; without an id, where that may receive."""
         reached: list[Connection] = []
+        is_noted = bool(self._notifications.sent_handlers) or log.isEnabledFor(logging.DEBUG)
         ids, has_anonymous = self.connections, self._has_anonymous
 
         def write_or_skip(connection: Connection) -> None:
@@ -299,10 +306,12 @@ class Fanout:
             if id in excluding:
                 skip(connection)
             elif has_anonymous or id is not None:
-                reached.append(connection)
+                if is_noted:
+                    reached.append(connection)
                 write(connection)
 
-        self._large.deliver(write_or_skip, None, lambda: wrote(reached))
+        is_for_all = has_anonymous and not excluding and not is_noted
+        self._large.deliver(write if is_for_all else write_or_skip, None, lambda: wrote(reached))
 
     def _wrote(
         self, envelope: Envelope, reached: Sequence[Connection], missed: Collection[Connection] = ()

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from ..messages.frames import RawFrame, decode_frame
 from ..messages.message import Message
+from .send_queue import Transport
 
 MAX_STORED = 100
 """Messages stored in each direction; older ones are dropped, so that memory stays bounded."""
@@ -33,12 +34,12 @@ class History:
         """Add a message to the client."""
         self._sent.append(body)
 
-    def recording(self, write: Callable[[bytes], None]) -> Callable[[bytes], None]:
-        """Return a function that writes like `write`, and adds each message."""
+    def recording(self, transport: Transport) -> Callable[[bytes], None]:
+        """Return a function that writes to `transport`, and adds each message."""
 
         def put(payload: bytes) -> None:
             self.add_sent(payload)
-            write(payload)
+            transport.write(payload)
 
         return put
 

@@ -9,9 +9,8 @@ waits for no other client.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from itertools import islice
 
 from .connection import Connection
 
@@ -46,14 +45,15 @@ class _Delivery:
         write: writes to one of its connections.
         among: its connections; None for all that were open when it began.
         finished: called after the last write.
-        rest: connections that may still lack it; None before the first of them.
+        rest: connections that may still lack it, and no others, which may have ended and are freed; None
+            before the first of them.
     """
 
     number: int
     write: Write
     among: _Connections | None
     finished: Callable[[], None]
-    rest: Iterator[Connection] | None = None
+    rest: deque[Connection] | None = None
 
 
 class LargeDeliveries:
@@ -88,9 +88,15 @@ class LargeDeliveries:
             finished: called after the last one.
         """
         connections = self._everyone if among is None else among
-        if len(connections) * (1 + len(self._waiting)) > AT_ONCE:
+        if self.write_to_few(write, connections):
+            finished()
+        else:
             self._begin(write, None if among is None else dict.fromkeys(among), finished)
-            return
+
+    def write_to_few(self, write: Write, connections: Collection[Connection]) -> bool:
+        """Write to connections at once, if they are few; return whether they are."""
+        if len(connections) * (1 + len(self._waiting)) > AT_ONCE:
+            return False
         for connection in tuple(connections):
             try:
                 if self._waiting:
@@ -98,7 +104,7 @@ class LargeDeliveries:
                 write(connection)
             except Exception as error:  # noqa: BLE001 - it is logged there
                 self._failed(connection, error)
-        finished()
+        return True
 
     def settle(self, connection: Connection) -> None:
         """Write what waits for a connection, because something else follows; this may end it."""
@@ -147,12 +153,16 @@ class LargeDeliveries:
         delivery = self._waiting[0]
         if delivery.rest is None:
             among = self._everyone if delivery.among is None else delivery.among
-            delivery.rest = iter(tuple(among))
-        number = delivery.number
-        connections = tuple(islice(delivery.rest, most))
-        for connection in connections:
+            delivery.rest = deque(among)
+        number, rest, write = delivery.number, delivery.rest, delivery.write
+        for _ in range(len(rest) if most is None else min(most, len(rest))):
+            connection = rest.popleft()
             if connection.large_delivery < number:
-                self._write(delivery, connection)
-        if most is None or len(connections) < most:
+                connection.large_delivery = number  # as `_write` does, without the cost of a call
+                try:
+                    write(connection)
+                except Exception as error:  # noqa: BLE001 - it is logged there
+                    self._failed(connection, error)
+        if not rest:
             self._waiting.popleft()
             delivery.finished()

@@ -38,6 +38,7 @@ from .hooks import Hooks
 from .middleware import mesa1_middleware_key, middleware_key
 from .notifications import Notifications
 from .origins import Origins
+from .overload import LoginQueue, LoopLag
 from .portal_forwarding import Forwarder
 from .rates import ClientRates
 from .registrations import Handlers
@@ -95,6 +96,8 @@ class Node(Hooks, LoopTasks):
             )
         self.slow_readers = SlowReaders(self.settings.limits.max_node_buffer, self.handlers.log)
         self.origins = Origins(self.settings.allowed_origins, self.handlers.log)
+        self.logins = LoginQueue(self.settings.limits.max_logins)
+        self.loop_lag = LoopLag(self.settings.limits.max_lag)
         self.notifications = Notifications(self.handlers, self.spawn)
         self.fanout = Fanout(
             self.backend,
@@ -113,6 +116,7 @@ class Node(Hooks, LoopTasks):
             failed_logins=FailedLogins(
                 self.settings.limits.max_failed_logins_per_address, self.connection_limits.network_of
             ),
+            logins=self.logins,
             spawn=self.spawn,
         )
         self._retention = Retention.of(self.settings.sync)
@@ -365,6 +369,7 @@ class Node(Hooks, LoopTasks):
             await self._leave_loop()
             raise
         self._node_id = self.backend.node_id
+        self.loop_lag.start()
         log.info("node %s is up", self._node_id)
 
     async def stop(self) -> None:
@@ -380,12 +385,14 @@ class Node(Hooks, LoopTasks):
                     await self.fanout.send_all_away()
             finally:  # also where this is cancelled
                 self.fanout.close()
+                self._host.deadlines.close()
             await self._finish_tasks(GRACE)
         finally:
             await self.backend.aclose()
             self.handlers.caller.shutdown(log)
             self.handlers.log.close()
             await self._leave_loop()
+            await self.loop_lag.stop()
         log.info("node %s is down", self.backend.node_id)
 
     # From the backend. Handlers of one id are called in order, those of different ids at the same time.

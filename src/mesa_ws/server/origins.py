@@ -10,12 +10,12 @@ from typing import NamedTuple, Protocol, Self
 from urllib.parse import urlsplit
 
 from ..concurrency.limited_log import LimitedLog
+from ..settings import ORIGIN
 
 ANY = "*"
 """In place of an origin: pages of every site may connect, also with cookies."""
 
-_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://((?:\*\.)?[a-z0-9_.-]+|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?")
-"""RFC 6454 section 6.2, in lower case; the first label may be `*`."""
+_ORIGIN = re.compile(ORIGIN)
 
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 

@@ -31,7 +31,7 @@ from .portal_forwarding import Sender
 Scope = Literal["connection", "id"]
 """What has a bucket of its own."""
 
-BATCH = 64
+BATCH = 256
 BATCH_SIZE = 64 * 1024
 """Messages and bytes whose tokens a connection takes at once, at most."""
 
@@ -176,6 +176,7 @@ class ClientRates:
     Attributes:
         limits: those that the application has added.
         of_all: those of the settings.
+        batch: messages and bytes whose tokens of these a connection takes at once.
         exceeded: messages that were over a limit, by what happened to them.
     """
 
@@ -188,12 +189,7 @@ class ClientRates:
             _of_all(settings, "id", settings.messages_per_id, settings.bytes_per_id),
         ]
         batches = [limit.batch for limit in self.of_all]
-        self._batch = min(messages for messages, _ in batches), min(size for _, size in batches)
-
-    @property
-    def batch(self) -> tuple[int, int]:
-        """Messages and bytes whose tokens a connection takes at once."""
-        return (1, 0) if self.limits else self._batch
+        self.batch = min(messages for messages, _ in batches), min(size for _, size in batches)
 
 
 def _of_all(settings: Rates, per: Scope, messages: int | None, size: int | None) -> RateLimit:
@@ -205,10 +201,11 @@ def _of_all(settings: Rates, per: Scope, messages: int | None, size: int | None)
 class Meter:
     """What one connection has sent, from its first message on. For the event loop only."""
 
-    __slots__ = ("_buckets", "_messages", "_rates", "_rest", "_size", "_user_id")
+    __slots__ = ("_buckets", "_limits", "_messages", "_rates", "_rest", "_size", "_user_id")
 
     def __init__(self, rates: ClientRates) -> None:
         self._rates = rates
+        self._limits = rates.limits
         self._messages = 0  # tokens that were taken for later messages
         self._size = 0
         self._buckets: dict[RateLimit, _Bucket | None] = {}
@@ -219,7 +216,7 @@ class Meter:
         """Take the tokens of a message of a client; return what limit it is over."""
         self._messages -= 1
         self._size -= waiting.size
-        if self._messages >= 0 and self._size >= 0:
+        if self._messages >= 0 and self._size >= 0 and not self._limits:
             return None
         return self._take(waiting, user)
 
@@ -275,10 +272,12 @@ class Meter:
         if user_id != self._user_id:
             self._user_id = user_id
             self._buckets = {limit: found for limit, found in self._buckets.items() if limit.per != "id"}
-        batch, batch_size = self._rates.batch
-        messages, size = max(0, batch - 1 - self._messages), max(0, batch_size - self._size)
-        taken = [(limit, 1, waiting.size) for limit in self._rates.limits if limit.holds_for(waiting)]
-        taken += [(limit, messages, size) for limit in self._rates.of_all]
+        taken = [(limit, 1, waiting.size) for limit in self._limits if limit.holds_for(waiting)]
+        messages = size = 0
+        if self._messages < 0 or self._size < 0:
+            batch, batch_size = self._rates.batch
+            messages, size = max(0, batch - 1 - self._messages), max(0, batch_size - self._size)
+            taken += [(limit, messages, size) for limit in self._rates.of_all]
         longest: Over | None = None
         for limit, *tokens in taken:
             bucket = self._bucket(limit)

@@ -98,6 +98,7 @@ class Recovery:
                 try:
                     await self._serve(batch)
                     backoff.reset()
+                    await asyncio.sleep(0)  # memory answers at once
                 except BackendError as error:
                     log.warning(
                         "the stored messages of %d connections cannot be read yet: %s", len(batch), error

@@ -157,6 +157,13 @@ class SendQueue:
         if self.put is not _nowhere:
             self._transport.write(payload)
 
+    def reroute(self, before: Callable[[bytes], None], put: Callable[[bytes], None]) -> None:
+        """Write by `put` from now on, if the queue has written by `before`."""
+        if self.put is before:
+            if self.is_clear:
+                self.write = put
+            self.put = put
+
     def offer(self, policy: str, payload: bytes) -> bool:
         """Write a frame that may be dropped or replaced where something else waits for the client.
 

@@ -41,7 +41,8 @@ class SlowReaders:
 
     A client is closed with a code after which it may come back and resume. It has a moment to read what waits
     and its close frame, but loses this if the memory is needed: so the closing begins at three quarters of
-    the bound, and what waits for clients that are closing is freed when all together reach it.
+    the bound, and what waits for clients that are closing is freed when all together reach seven eighths. The
+    rest is for one large message, and for what memory costs besides.
 
     What was read since it was counted is found out before a client is closed. As many clients are closed as
     to leave some room, so that this is not necessary for every message.
@@ -61,6 +62,7 @@ class SlowReaders:
     def __init__(self, most: int, log: LimitedLog) -> None:
         self._most = most
         self._mark = most * 3 // 4
+        self._full = most * 7 // 8
         self._log = log
         self._open = _Sizes()
         self._closing = _Sizes()
@@ -112,7 +114,7 @@ class SlowReaders:
         queue.give_up(f"{size} bytes wait to be read, and too many for all clients together")
 
     def _free(self) -> None:
-        if self._open.sum + self._closing.sum > self._most:
+        if self.waiting > self._full:
             for queue in tuple(self._closing.by_queue):
                 self._closing.set(queue, 0)
                 queue.cut()

@@ -31,6 +31,10 @@ them. If messages waited for acknowledgements, the outbox could drop them first.
 _WRITE, _HOLD, _LIVE = Offered.WRITE, Offered.HOLD, Progress.LIVE
 
 
+_NO_ENTRIES: deque[Entry] = deque()
+"""Page of nearly all subscriptions at nearly all times; a deque of its own would take 600 bytes."""
+
+
 class SubscriptionHost(Protocol):
     """The node's part that serves subscriptions: `Fanout`.
 
@@ -139,8 +143,7 @@ class Subscription:
         self.reading_broadcasts: Position | None = None
         # What is not written yet of pages, and the last message that was offered while a page was read: if
         # the page lacks it, another one is read (`_read_again_if_missed`).
-        self._page: deque[Entry] = deque()
-        self._broadcast_page: deque[Entry] = deque()
+        self._page = self._broadcast_page = _NO_ENTRIES
         self._wanted: Position | None = None
         self._wanted_broadcast: Position | None = None
         self._broadcasts_until = 0
@@ -227,7 +230,7 @@ class Subscription:
         self.outbox.on_page(page)
         if self.broadcasts is not None and broadcasts is not None:
             self.broadcasts.on_page(broadcasts)
-            self._keep(self._broadcast_page, broadcasts)
+            self._broadcast_page = self._kept(self._broadcast_page, broadcasts)
             self._broadcasts_until = broadcasts.start
             _read_again_if_missed(self.broadcasts, here)
         if page.status == "resumed":
@@ -252,7 +255,7 @@ class Subscription:
             self.send_queue.write(resync(ResumeState.of(page), is_broadcast=True))
         self._broadcasts_until = page.start
         _read_again_if_missed(self.broadcasts, self._wanted_broadcast)
-        self._keep(self._broadcast_page, page)
+        self._broadcast_page = self._kept(self._broadcast_page, page)
         self._go_on()
 
     def invalidate(self) -> None:
@@ -331,12 +334,16 @@ class Subscription:
         if self.broadcasts is not None:
             self.broadcasts.congested()
 
-    def _keep(self, pages: deque[Entry], page: Page) -> None:
-        """Add a page to those that are not written yet; also while the client reads slowly."""
+    def _kept(self, pages: deque[Entry], page: Page) -> deque[Entry]:
+        """Add a page to those that are not written yet, and return these; also for a slow client."""
+        if not page.entries:
+            return pages
+        pages = pages or deque()
         pages.extend(page.entries)
         self.send_queue.unwritten += sum(len(entry.body) for entry in page.entries)
         if self.send_queue.is_congested:
             self.send_queue.recount()
+        return pages
 
     def _add_page(self, page: Page, *, is_first: bool = False) -> None:
         if page.lost and not self.is_wire2:
@@ -345,7 +352,7 @@ class Subscription:
         is_elsewhere = self._wanted is not None and self._wanted.epoch != page.epoch
         if is_elsewhere or not is_first:
             self.send_queue.follow(UNBOUNDED if is_elsewhere else page.top)
-        self._keep(self._page, page)
+        self._page = self._kept(self._page, page)
         if self._host.redelivered_handlers and (
             is_first or (page.entries and page.entries[0].sequence <= self._backlog)
         ):

@@ -166,8 +166,14 @@ RETRY = 1.0
 EPISODE = 60.0
 """Seconds without such an error after which the next one is logged as a new one."""
 
-BURST = 128
+BURST = 32
 """Connections to accept before the event loop does other work."""
+
+REST = 0.01
+"""Seconds without accepting while there is too much to do, before it is looked again."""
+
+LONGEST_REST = 1.0
+"""Seconds of that after which a burst is accepted all the same; a server may be busy for ever."""
 
 SMALL = 256
 """Descriptors of a process; one that has fewer keeps a smaller reserve, in proportion."""
@@ -199,6 +205,7 @@ class Acceptor:
         who: the peers, as the log names them.
         reserve: descriptors of the process to leave free.
         most: handshakes under way at once; beyond, connections wait until they are accepted.
+        is_busy: whether there is so much to do that connections have to wait.
     """
 
     def __init__(
@@ -209,12 +216,14 @@ class Acceptor:
         who: str,
         reserve: int,
         most: float = float("inf"),
+        is_busy: Callable[[], bool] = lambda: False,
     ) -> None:
         self._listeners = tuple(listeners)
         self._arrive = arrive
         self._who = who
         self._reserve = reserve
         self._most = most
+        self._is_busy = is_busy
         self._loop = asyncio.get_running_loop()
         self._arriving: dict[asyncio.Task[None], socket.socket] = {}
         self._paused: dict[socket.socket, asyncio.TimerHandle] = {}
@@ -252,6 +261,24 @@ class Acceptor:
         self._loop.add_reader(listener, self._accept, listener)
 
     def _accept(self, listener: socket.socket) -> None:
+        if self._is_busy():
+            self._loop.remove_reader(listener)
+            self._log.warning("new %s wait: the server has too much to do", self._who)
+            self._rest(listener, self._loop.time() + LONGEST_REST)
+        else:
+            self._accept_burst(listener)
+
+    def _rest(self, listener: socket.socket, until: float) -> None:
+        """Accept again once there is less to do, or it is time."""
+        is_over = self._loop.time() >= until
+        if self._is_busy() and not is_over:
+            self._paused[listener] = self._loop.call_later(REST, self._rest, listener, until)
+            return
+        self._watch(listener)
+        if is_over:
+            self._accept_burst(listener)
+
+    def _accept_burst(self, listener: socket.socket) -> None:
         try:
             ceiling = self._ceiling()
             if _lowest_free(listener) >= ceiling:

@@ -1,4 +1,4 @@
-"""Ask the kernel about a peer whose socket is not read.
+"""Ask the kernel about a peer whose socket is not read, or was not accepted for a while.
 
 Pings do not help then, because their answers would wait unread. An event loop does not report a FIN
 or a reset either, because it does not watch a socket that it does not read.
@@ -7,6 +7,7 @@ or a reset either, because it does not watch a socket that it does not read.
 import math
 import select
 import socket
+import struct
 
 from ..server.send_queue import PeerState
 from ..settings import Keepalive
@@ -29,6 +30,24 @@ def peer_state(descriptor: int) -> PeerState:
     if events & (select.POLLERR | select.POLLNVAL) or events & select.POLLHUP & ~_FINISHED:
         return PeerState.GONE
     return PeerState.FINISHED if events & _FINISHED else PeerState.PRESENT
+
+
+_LAST_RECEIVED = 52
+"""Offset of `tcpi_last_data_recv` in `struct tcp_info` of Linux: see linux/tcp.h."""
+
+
+def seconds_waited(connection: socket.socket) -> float:
+    """Return how long ago the peer sent something, or connected; 0 where the system does not say.
+
+    For a connection that was just accepted this is how long it waited, as peers send their request at once.
+    """
+    if not hasattr(socket, "TCP_INFO"):  # pragma: no cover - Linux has it
+        return 0.0
+    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_RECEIVED + 4)
+    if len(info) < _LAST_RECEIVED + 4:  # pragma: no cover - of another system
+        return 0.0
+    milliseconds: int = struct.unpack_from("i", info, _LAST_RECEIVED)[0]
+    return max(0, milliseconds) / 1000  # it is less than 0 if something arrives while Linux looks
 
 
 def probe_silent_peers(listener: socket.socket, keepalive: Keepalive) -> None:

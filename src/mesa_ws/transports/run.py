@@ -215,7 +215,7 @@ FOR_APPLICATIONS = (
 GC_THRESHOLD = 5000
 """Objects that are made before the garbage collector examines the new ones: some milliseconds of its work."""
 
-_GC_FACTORS = 10, 100
+_GC_FACTORS = 2, 500
 """Runs of the collector on new objects before one on older ones, and runs on those before one on all."""
 
 
@@ -229,17 +229,16 @@ async def _collecting_rarely(
     running: AbstractAsyncContextManager[Entered], threshold: int | None
 ) -> AsyncIterator[Entered]:
     """Stay inside `running`, where the garbage collector runs rarely, and not on what was there before."""
-    async with running as entered:
-        if threshold is None:
+    before = gc.get_threshold()
+    try:
+        async with running as entered:
+            if threshold is not None:
+                gc.collect()
+                gc.freeze()
+                gc.set_threshold(threshold, *_GC_FACTORS)
             yield entered
-            return
-        before = gc.get_threshold()
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(threshold, *_GC_FACTORS)
-        try:
-            yield entered
-        finally:
+    finally:
+        if threshold is not None:
             gc.set_threshold(*before)
             gc.unfreeze()
 

@@ -34,6 +34,7 @@ from ..errors import InvalidSettings
 from ..protocol.events import Close
 from ..protocol.fragments import Fragments, Violation
 from ..server.connection import Connection
+from ..server.connection_limits import WAIT
 from ..server.node import Node
 from ..server.send_queue import PeerState
 from ..settings import Hosts, Port, Settings
@@ -41,7 +42,7 @@ from ..text import plain
 from .browser_client import BrowserClient
 from .frame_feed import READ_AT_ONCE, FrameFeed
 from .listening import Acceptor, HostOrHosts, advertised_host, listen
-from .liveness import limit_silence, peer_state, probe_silent_peers
+from .liveness import limit_silence, peer_state, probe_silent_peers, seconds_waited
 from .proxies import RemoteAddress, TrustedProxies
 from .websocket import ConnectionEnd, data_frame, implied_end, quiet, received_close, send_close
 
@@ -78,11 +79,17 @@ RESERVE = 32
 
 READ_BUFFER = 2048
 
+TLS_BUFFER = 16 * 1024 + 64
+"""Bytes that were received on a TLS connection, and that are sent; aiofastnet would take 16 times as many."""
+
 HANDSHAKE_TIMEOUT = 10.0
 """Seconds a client gets for the handshakes of TLS and WebSocket together, from the accepted connection on."""
 
 RETRY_AFTER = (1, 10)
 """Seconds, at least and at most, after which a client may try again that was refused by a limit."""
+
+IMPATIENCE = 1.0
+"""Seconds of waiting to be accepted after which a client may have gone; those that waited less are let in."""
 
 HIGH_WATER = 1024 * 1024
 """Bytes waiting for a client above which it counts as slow, unless `max_buffered` is less."""
@@ -104,11 +111,11 @@ class NativeTransport(WSListener):
         "_late_pong",
         "_listener",
         "_peer",
-        "_send",
         "_written",
         "_ws",
         "is_cut",
         "remote_address",
+        "write",
     )
 
     def __init__(self, listener: "NativeListener", feed: FrameFeed, remote_address: RemoteAddress) -> None:
@@ -117,7 +124,7 @@ class NativeTransport(WSListener):
         self.remote_address = remote_address
         self._ws: WSTransport
         self._connection: Connection
-        self._send: Callable[[WSMsgType, bytes], None]
+        self.write: Callable[[bytes], None]
         self.is_cut: Callable[[], bool]
         self._fragments: Fragments | None = None
         self._frames = 0  # that were written since something waits, and their bytes
@@ -140,13 +147,8 @@ class NativeTransport(WSListener):
         size = self.buffered
         return size + size * self._frames * WRITE_COST // self._written if self._written else size
 
-    def write(self, payload: bytes) -> None:
-        """Send a text frame, unless the client has gone; aiofastnet would log each that cannot be sent."""
-        if not self.is_cut():
-            self._send(WSMsgType.TEXT, payload)
-
     def ping(self, payload: bytes = b"") -> None:
-        """Send a Ping, likewise."""
+        """Send a Ping, unless the client has gone."""
         if not self.is_cut():
             self._ws.send_ping(payload)
 
@@ -191,7 +193,7 @@ class NativeTransport(WSListener):
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Make the connection, since the handshake is done."""
         self._ws = transport
-        self._send = transport.send
+        self.write = partial(transport.send, WSMsgType.TEXT)  # a message to everybody spends its time here
         self.is_cut = transport.underlying_transport.is_closing
         self._connection = self._listener.connected(self, transport)
         transport.underlying_transport.set_write_buffer_limits(high=0)
@@ -222,14 +224,15 @@ class NativeTransport(WSListener):
         code, reason = self._peer or implied_end(transport)
         self._listener.disconnected(self, self._connection)
         self._connection.lost(code, reason)
-        self._send = transport.send  # a method of this transport would keep it in a cycle
+        self.write = partial(
+            transport.send, WSMsgType.TEXT
+        )  # a method of this transport would keep it in a cycle
         del self._connection  # it refers to this transport; so both are freed at once
 
     def _answer_ping(self, payload: bytes) -> None:
-        """Send a Pong; while something waits for the client, only for the newest Ping, with the next frame.
+        """Send a Pong; while something waits for the client, for the newest Ping only (section 5.5.3).
 
-        RFC 6455 section 5.5.3 allows that. Otherwise a client that sends Pings and reads nothing would have
-        millions of Pongs waiting, each of which takes much more memory than its two bytes.
+        Pongs that wait take much more memory than their two bytes.
         """
         self._late_pong = payload
         if not self.buffered:
@@ -242,12 +245,12 @@ class NativeTransport(WSListener):
 
     def pause_writing(self) -> None:
         """Count what waits from now on, as the system does not accept all at once."""
-        self._send = self._send_and_count
+        self._write_by(self._write_and_count)
         self._count()
 
     def resume_writing(self) -> None:
         """The client has read what waited; or most of it, if that was too much."""
-        self._send = self._ws.send
+        self._write_by(partial(self._ws.send, WSMsgType.TEXT))
         if not self.buffered:
             self._frames = self._written = 0
         self._send_late_pong()
@@ -258,8 +261,12 @@ class NativeTransport(WSListener):
                 self._connection.relieved()
         self._connection.send_queue.recount()
 
-    def _send_and_count(self, kind: WSMsgType, payload: bytes) -> None:
-        self._ws.send(kind, payload)
+    def _write_by(self, write: Callable[[bytes], None]) -> None:
+        before, self.write = self.write, write
+        self._connection.send_queue.reroute(before, write)
+
+    def _write_and_count(self, payload: bytes) -> None:
+        self._ws.send(WSMsgType.TEXT, payload)
         self._frames += 1
         self._written += len(payload)
         self._send_late_pong()
@@ -386,6 +393,15 @@ def refuse(status: HTTPStatus, headers: dict[str, str] | None = None) -> Answer:
     return Answer(response, None)
 
 
+_TOO_LATE = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: %d\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+)
+
+
+def _retry_after() -> int:
+    return random.randint(*RETRY_AFTER)  # noqa: S311 - spreads load
+
+
 class _HostAndPort(Settings, frozen=True, kw_only=True):
     _prefix: ClassVar[str] = ""
     host: Hosts
@@ -429,7 +445,12 @@ class NativeListener:
             for listener in listeners:
                 probe_silent_peers(listener, self._keepalive)
         self._acceptor = Acceptor(
-            listeners, self._arrive, who="clients", reserve=RESERVE, most=self._limits.max_handshakes
+            listeners,
+            self._arrive,
+            who="clients",
+            reserve=RESERVE,
+            most=self._limits.max_handshakes,
+            is_busy=self._is_busy,
         )
         self._acceptor.start()
         return advertised_host(where.host), listeners[0].getsockname()[1]
@@ -471,9 +492,32 @@ class NativeListener:
         if not self._open:
             self._all_gone.set()
 
+    def _is_busy(self) -> bool:
+        return self._node.loop_lag.is_high or bool(self._node.logins.waiting)
+
+    def _is_in_time(self, connection: socket.socket, address: str) -> bool:
+        """Whether a client that was just accepted can be served before it gives up; if not, refuse it."""
+        waited, limits = seconds_waited(connection), self._node.connection_limits
+        if waited < IMPATIENCE:
+            return True
+        if peer_state(connection.fileno()) is not PeerState.PRESENT:
+            limits.dropped["handshake"] += 1
+            return False
+        if waited < self._limits.max_wait:
+            return True
+        limits.refuse(WAIT, address)
+        if self._ssl is None:
+            with suppress(OSError):
+                connection.recv(READ_AT_ONCE)  # with a request unread, the answer might not arrive
+                connection.send(_TOO_LATE % _retry_after())
+        return False
+
     async def _arrive(self, connection: socket.socket) -> None:
-        """Perform the handshakes of a connection, unless a limit does not allow it; then cut it."""
+        """Perform the handshakes of a connection, unless it is too late, or a limit does not allow it."""
         peer: RemoteAddress = connection.getpeername()[:2]
+        if not self._is_in_time(connection, peer[0]):
+            connection.close()
+            return
         address = None if self._proxies is not None and self._proxies.trusts(peer[0]) else peer[0]
         limits = self._node.connection_limits
         limit = limits.begin_handshake(address)
@@ -493,6 +537,7 @@ class NativeListener:
         tls: dict[str, Any] = {}
         if self._ssl is not None:
             tls = {"ssl": self._ssl, "ssl_handshake_timeout": HANDSHAKE_TIMEOUT}
+            tls |= dict.fromkeys(("ssl_incoming_bio_size", "ssl_outgoing_bio_size"), TLS_BUFFER)
         make = partial(self._protocol, peer)
         transport, feed = await aiofastnet.connect_accepted_socket(
             QuietLoop(loop) if tls else loop,  # type: ignore[arg-type]
@@ -552,5 +597,4 @@ class NativeListener:
         if limit is None:
             return accept(request, NativeTransport(self, feed, client or peer))
         limits.refuse(limit, (client or peer)[0])
-        pause = random.randint(*RETRY_AFTER)  # noqa: S311 - spreads load
-        return refuse(HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": str(pause)})
+        return refuse(HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": str(_retry_after())})

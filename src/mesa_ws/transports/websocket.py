@@ -77,6 +77,18 @@ class _Quiet(logging.LoggerAdapter[logging.Logger]):
         return msg, kwargs
 
 
+class _OfThoseWhoHaveGone(logging.Filter):
+    """Drops the lines that aiofastnet logs of each write to a peer that has gone; its end is noticed soon."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        return not text.endswith(("called after connection lost.", "SSL connection is closed"))
+
+
+_GONE = _OfThoseWhoHaveGone()
+
+
 def quiet(end: str) -> logging.LoggerAdapter[logging.Logger]:
     """Return a logger for the `server` or the `client` end of picows."""
+    logging.getLogger("aiofastnet").addFilter(_GONE)
     return _Quiet(logging.getLogger(f"mesa_ws.{end}.websocket"))

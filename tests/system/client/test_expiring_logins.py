@@ -2,18 +2,9 @@
 
 import asyncio
 
-import pytest
-
-from mesa_ws.client import connection as connections
-
 from .conftest import meet, meet_user
 from .scripted import ScriptedServer, Visitor, message
 from .test_refused_tokens import Tokens
-
-
-@pytest.fixture(autouse=True)
-def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "SOONEST", 0.0)
 
 
 async def accept(guest: Visitor, expires: float | None = None) -> int:
@@ -40,7 +31,7 @@ async def test_a_fixed_token_is_not_sent_again(scripted: ScriptedServer) -> None
     client = scripted.client()
     guest = await meet(scripted, client, v=2)
     attempt = asyncio.create_task(client.authenticate({"token": 1}))
-    await accept(guest, 0.0)
+    await accept(guest, 0.01)
     await attempt
     await client.send(message("LAST"))
     assert (await guest.receive())["t"] == "LAST"
@@ -62,7 +53,7 @@ async def test_a_function_that_fails_costs_no_connection(scripted: ScriptedServe
 
     guest = await meet(scripted, client, v=2)
     attempt = asyncio.create_task(client.authenticate(make))
-    await accept(guest, 0.0)
+    await accept(guest, 0.01)
     await attempt
     assert "the identity provider is away" in str(await errors.get())
     await client.send(message("STILL HERE"))

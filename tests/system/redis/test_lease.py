@@ -14,8 +14,9 @@ from mesa_ws.backend.redis.node_commands import NodeCommands
 from mesa_ws.backend.redis.wire import NativeHandshake
 from mesa_ws.backend.redis_client.address import Address
 from mesa_ws.backend.redis_client.command import Call
-from mesa_ws.backend.redis_client.pipeline import Pipeline
+from mesa_ws.backend.redis_client.pipeline import Pipelines
 from mesa_ws.backend.redis_wire.lease import LeaseKeeper, Pulse
+from mesa_ws.backend.redis_wire.timing import BEATS
 from mesa_ws.concurrency.tasks import Tasks
 from mesa_ws.errors import BackendUnavailable
 from mesa_ws.messages.envelope import Envelope, Retention, prepare
@@ -228,10 +229,50 @@ async def test_the_heart_goes_on_after_a_fault_of_ours(
     own_redis: RedisServer, keys: Keys, caplog: pytest.LogCaptureFixture
 ) -> None:
     faulty, tasks = Faulty(), Tasks()
-    pipeline = Pipeline(Address.of(own_redis.url), NativeHandshake(keys), LIMIT)
-    keeper = LeaseKeeper(pipeline, NodeCommands(keys, "node", LEASE, 60), faulty, tasks)
+    pipelines = Pipelines(Address.of(own_redis.url), NativeHandshake(keys), LIMIT)
+    keeper = LeaseKeeper(pipelines, NodeCommands(keys, "node", LEASE, 60), faulty, tasks)
     await keeper.open()
     await until(lambda: faulty.beats > 2)
     assert "a heartbeat failed" in caplog.text
     await tasks.aclose(LIMIT)
-    await pipeline.aclose()
+    await pipelines.aclose()
+
+
+async def test_what_fills_the_connection_of_logins_costs_no_lease(
+    nodes: Cluster, client: redis.asyncio.Redis
+) -> None:
+    node = await nodes.node({"alice": 1})
+    backend = node.backend
+    assert isinstance(backend, RedisBackend)
+    opened = backend._node
+    assert opened is not None
+    beats = 0
+
+    async def count(pulse: Pulse) -> None:
+        nonlocal beats
+        beats += 1
+
+    opened.on_beat = count  # type: ignore[method-assign]
+    held = asyncio.create_task(opened.pipelines.main.execute([("BLPOP", "nothing", 0)]))
+    await until(lambda: beats > 2 * BEATS)
+    await client.rpush("nothing", "something")
+    await held
+    assert backend.joins == 1
+
+
+async def test_a_node_that_does_nothing_notices_that_its_main_connection_is_dead(nodes: Cluster) -> None:
+    node = await nodes.node()
+    backend = node.backend
+    assert isinstance(backend, RedisBackend)
+    opened = backend._node
+    assert opened is not None
+    doubts = 0
+
+    def count() -> None:
+        nonlocal doubts
+        doubts += 1
+
+    opened.on_doubt = count  # type: ignore[method-assign]
+    with pytest.raises(BackendUnavailable):
+        await opened.pipelines.main.execute([("BLPOP", "nothing", 0)])
+    await until(lambda: doubts > 0)

@@ -369,8 +369,8 @@ def accepting_on(backend: object) -> Server:
 @pytest.mark.parametrize(
     ("arguments", "lines"),
     [
-        ("", ["(5000, 10, 100) True", "(700, 10, 10) False"]),
-        ("gc_threshold=1000", ["(1000, 10, 100) True", "(700, 10, 10) False"]),
+        ("", ["(5000, 2, 500) True", "(700, 10, 10) False"]),
+        ("gc_threshold=1000", ["(1000, 2, 500) True", "(700, 10, 10) False"]),
         ("gc_threshold=None", ["(700, 10, 10) False", "(700, 10, 10) False"]),
     ],
 )

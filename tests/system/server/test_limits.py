@@ -40,6 +40,7 @@ async def test_a_slow_reader_is_given_up_and_others_go_on(serving: Serving, join
                 sent += 1
                 await reading.until(t="BIG")
         assert codes.get_nowait() == 4000
+    assert server.slow_readers.closed == {"max_buffered": 1}
     assert len(server.connections) == 1
     assert len([frame for frame in reading.frames if frame.get("t") == "BIG"]) == sent
 

@@ -9,7 +9,14 @@ import pytest
 
 from mesa_ws.backend.http.routes import DISPATCH
 from mesa_ws.errors import BackendUnavailable, InvalidRecipients
-from mesa_ws.http_server.slices import SLICE, dispatch_sliced, encode_sliced, prepare_sliced
+from mesa_ws.http_server.slices import (
+    OF_ONE,
+    SLICE,
+    CallersInOrder,
+    dispatch_sliced,
+    encode_sliced,
+    prepare_sliced,
+)
 from mesa_ws.messages.envelope import Envelope
 from mesa_ws.messages.message import PROTOCOL_OPCODES
 from mesa_ws.messages.receipt import Delivery, Receipt
@@ -140,5 +147,31 @@ async def test_the_answer_is_encoded_in_slices_and_is_the_same() -> None:
         Receipt("2" * 32, {"a": Delivery(False, 0, "offline")}, 1),
     ]
     turns = Turns()
-    assert await turns.during(encode_sliced(receipts)) == DISPATCH.encode_answer(receipts)
+    expected = DISPATCH.encode_answer(receipts)
+    assert await turns.during(encode_sliced(receipts)) == expected
     assert turns.count >= 2
+    assert len(receipts[0].deliveries) == 0
+    assert len(receipts[2].deliveries) == 1
+
+
+async def test_a_dispatch_in_slices_is_overtaken_by_none_of_its_caller() -> None:
+    order, bus = CallersInOrder(), Bus()
+
+    async def call(caller: str, body: dict[str, Any]) -> None:
+        request = DISPATCH.decode_body(json.dumps(body).encode())
+        async with order.turn(caller, request):
+            await dispatch_sliced(bus, await prepare_sliced(request, PROTOCOL_OPCODES))  # type: ignore[arg-type]
+
+    await asyncio.gather(
+        call("one", dispatch(1, MANY)),
+        call("one", dispatch(2, ["a"])),
+        call("one", {"batch": [dispatch(3, ["a"])] * (SLICE // OF_ONE)}),
+        call("one", dispatch(4, ["a"])),
+        call("other", dispatch(5, ["a"])),
+        call("one", dispatch(6, ["a"], excluding=MANY)),
+        call("one", dispatch(7, ["a"])),
+    )
+    sent = [each for call in bus.calls for each, _ in call]
+    assert sent[0] == 5
+    assert sent[1:] == sorted(sent[1:])
+    assert set(sent) == {1, 2, 3, 4, 5, 6, 7}

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from mesa_ws.errors import InvalidRecipients
+from mesa_ws.errors import InvalidInput, InvalidRecipients
 from mesa_ws.messages.recipients import User
 
 
@@ -38,3 +38,9 @@ def test_an_id_that_cannot_name_a_client_is_refused(id: Any, text: str) -> None:
     with pytest.raises(InvalidRecipients) as caught:
         User(id)
     assert str(caught.value) == text
+
+
+@pytest.mark.parametrize("expires_at", ["1764500000", True, float("inf"), float("nan")])
+def test_when_a_login_ends_is_a_number(expires_at: Any) -> None:
+    with pytest.raises(InvalidInput, match="expires_at: expected seconds since 1970 as a number, got "):
+        User("1", expires_at=expires_at)

@@ -137,6 +137,14 @@ def test_what_a_client_sent_is_not_repeated_in_why_it_was_closed() -> None:
     assert close == Close(CloseCode.PROTOCOL_ERROR, "the client is not '1.5.8'")
 
 
+def test_a_message_of_a_guest_that_waited_is_nothing_once_its_connection_has_ended() -> None:
+    server = protocol(ServerSettings(authentication=Authentication(anonymous=False)))
+    waiting = [server.receive(b'{"op":0,"d":1,"t":"T"}', 0.0) for _ in range(2)]
+    assert all(isinstance(event, Waiting) for event in waiting)
+    closes = [server.read(event) for event in waiting if isinstance(event, Waiting)]
+    assert closes == [Close(CloseCode.REFUSED, "a message before authentication"), None]
+
+
 def test_why_a_bad_frame_is_one_is_said_for_the_logs() -> None:
     close = protocol().receive(b'{"op":"hush"}', 0.0)
     assert close == Close(CloseCode.INVALID_PAYLOAD, "Expected `int`, got `str` - at `$.op`")

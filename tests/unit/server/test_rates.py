@@ -166,9 +166,10 @@ def test_the_limits_of_every_server_take_the_tokens_of_many_messages_at_once(tim
     assert not any(waits(meter, *[message()] * 10_000))
 
 
-@pytest.mark.parametrize("size", [10, 20 * 1024 * 1024])
-def test_a_server_without_numbers_limits_nothing(size: int) -> None:
-    assert not any(waits(Meter(rates()), *[message(size=size)] * 1000, user=ALICE))
+@pytest.mark.parametrize("largest", [None, 2**31])
+def test_a_server_without_numbers_or_with_the_largest_limits_nothing(largest: int | None) -> None:
+    node = rates(messages_per_connection=largest, messages_per_id=largest, bytes_per_id=largest)
+    assert not any(waits(Meter(node), *[message(size=1024 * 1024)] * 1000, user=ALICE))
 
 
 def test_each_number_of_a_server_is_a_limit(time: Time) -> None:

@@ -10,6 +10,7 @@ from mesa_ws.server.slow_readers import SlowReaders
 
 MOST = 1600
 MARK = 1200
+FULL = 1400
 ROOM = 1125  # below which none is closed any more
 
 
@@ -70,7 +71,7 @@ def test_those_for_which_most_waits_are_closed_until_there_is_room(
     a.add(1)
     assert ends == ["closed b"]
     assert readers.waiting == MARK + 1, "what waits for one that is closing counts"
-    a.add(300)
+    a.add(FULL - MARK - 1)
     assert ends == ["closed b"], "up to the mark again"
     assert readers.closed == {"max_node_buffer": 1}
 
@@ -99,19 +100,19 @@ def test_what_was_read_since_it_was_counted_counts_no_more(
     assert (ends, readers.waiting) == ([], MARK // 2 + 7)
 
 
-def test_those_that_are_closing_are_cut_when_all_together_reach_the_bound(
+def test_those_that_are_closing_are_cut_when_all_together_come_close_to_the_bound(
     queues: list[Queue], ends: list[str], readers: SlowReaders
 ) -> None:
     a, b, c, d = queues
     a.add(MARK + 1)
-    b.add(MOST - MARK - 1)
-    assert (ends, readers.waiting) == (["closed a"], MOST)
+    b.add(FULL - MARK - 1)
+    assert (ends, readers.waiting) == (["closed a"], FULL)
     c.add(1)
-    assert (ends, readers.waiting) == (["closed a", "cut a"], MOST - MARK)
+    assert (ends, readers.waiting) == (["closed a", "cut a"], FULL - MARK)
     d.add(MARK)
     assert ends[2:] == ["closed d"]
     readers.closing(d, 0)
-    assert readers.waiting == MOST - MARK, "it has ended"
+    assert readers.waiting == FULL - MARK, "it has ended"
 
 
 def test_one_message_beyond_the_bound_is_freed_at_once(

@@ -40,11 +40,11 @@ class Socket(asyncio.Transport):
         self.is_read = True
         self.is_open = True
         self.written: list[bytes] = []
-        self._socket = socket.socket()  # picows sets options of it
-        _sockets.append(self._socket)
+        self.file = socket.socket()  # picows sets options of it
+        _sockets.append(self.file)
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return self._socket if name == "socket" else default
+        return self.file if name == "socket" else default
 
     def pause_reading(self) -> None:
         self.is_read = False
@@ -91,6 +91,12 @@ class Client(WSListener):
         """Let the socket read bytes."""
         self.feed.get_buffer(-1)[: len(data)] = data
         self.feed.buffer_updated(len(data))
+
+    def end(self) -> None:
+        """End the connection, and free its socket."""
+        self.feed.connection_lost(None)
+        _sockets.remove(self.socket.file)
+        self.socket.file.close()
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         payload = frame.get_payload_as_bytes()

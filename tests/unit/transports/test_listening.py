@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -83,3 +84,36 @@ async def test_an_error_that_lasts_is_told_once_and_not_tried_again_at_once(
     await accepted(listener)
     assert [message.startswith(says) for message in caplog.messages] == [True]
     assert listener.tries in {4, 5}  # one that finds that there are no others
+
+
+async def test_a_server_that_has_too_much_to_do_lets_clients_wait_but_not_for_ever(
+    listener: Failing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond the longest rest, one burst is let in, although there is still too much to do."""
+    monkeypatch.setattr(listening, "LONGEST_REST", 0.1)
+    monkeypatch.setattr(listening, "BURST", 2)
+    came, looks = asyncio.Semaphore(0), 0
+
+    async def arrive(connection: socket.socket) -> None:
+        connection.close()
+        came.release()
+
+    def is_busy() -> bool:
+        nonlocal looks
+        looks += 1
+        return looks < 1000
+
+    acceptor = Acceptor([listener], arrive, who="clients", reserve=1, is_busy=is_busy)
+    acceptor.start()
+    found = []
+    with ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(socket.create_connection(listener.getsockname()))
+        async with asyncio.timeout(10):
+            for _ in range(3):
+                await came.acquire()
+                found.append(looks)
+    first, second, third = found
+    assert 1 < first == second < third < 1000
+    acceptor.close()
+    await acceptor.wait_closed()

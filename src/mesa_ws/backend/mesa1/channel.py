@@ -52,7 +52,7 @@ class Mesa1Channel:
             envelope = read(payload)
         except InvalidPayload as error:
             self.garbage += 1
-            self.log.warning("ignored %d bytes on %r: %s", len(payload), channel, error)
+            self.log.warning("ignored %d bytes on %r: %s", len(payload), channel, error, kind=channel)
             return
         try:
             if envelope is not None:

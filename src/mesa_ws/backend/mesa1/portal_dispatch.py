@@ -162,7 +162,8 @@ class PortalDispatch:
             notice = read_notice(payload)
         except InvalidPayload as error:
             self.garbage += 1
-            self._log.warning("ignored %d bytes on %r: %s", len(payload), self._commands.keys.pool, error)
+            pool = self._commands.keys.pool
+            self._log.warning("ignored %d bytes on %r: %s", len(payload), pool, error, kind=pool)
             return
         self._changes[notice.portal_id] = asyncio.get_running_loop().time()
         self._set(notice.portal_id, is_there=notice.is_ready)

@@ -27,6 +27,9 @@ ASKED = 1000
 RECORDED = 50
 """Ids of one call when all of them are recorded, which every node does after an outage."""
 
+CONFIRMED = 5000
+"""Ids that are confirmed at one heartbeat: ten milliseconds of the event loop."""
+
 LONGEST_PAUSE = 0.25
 """Maximum seconds between two such calls."""
 
@@ -80,9 +83,10 @@ class MemberTable:
             self._unconfirmed.add(id)
         return True
 
-    def take_unconfirmed(self) -> list[str]:
-        """Return the ids announced since the last call, so that Redis can be told, too."""
-        ids, self._unconfirmed = list(self._unconfirmed), set()
+    def take_unconfirmed(self, most: int) -> list[str]:
+        """Return ids that were announced and not returned before, so that Redis can be told, too."""
+        ids = list(islice(self._unconfirmed, most))
+        self._unconfirmed.difference_update(ids)
         return ids
 
     def forget_announced(self) -> None:
@@ -213,8 +217,8 @@ class Members:
         self._post_acknowledgements(list(self._owed.values()))
 
     def confirm(self) -> None:
-        """Tell Redis which ids were announced, so that it does not report them as new again."""
-        for some in chunks(self.table.take_unconfirmed(), MAX_IDS):
+        """Tell Redis some of the ids that were announced, so that it does not report them as new again."""
+        for some in chunks(self.table.take_unconfirmed(CONFIRMED), MAX_IDS):
             self._post_record(self.table.entries(some))
 
     async def read(self, reads: Sequence[Read]) -> list[Page]:

@@ -1,12 +1,14 @@
 """Requesters over Redis: each has a channel on which the replies of nodes arrive."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 from uuid import uuid4
 
+from ...concurrency.retry import LimitedWarning
 from ...errors import BackendUnavailable, TimedOut
 from ...messages.envelope import Envelope
 from ...messages.receipt import Receipt
@@ -27,6 +29,8 @@ from ..redis_client.subscriber import Subscriber
 from .keys import Keys
 
 T = TypeVar("T")
+
+_log = logging.getLogger("mesa_ws.backend")
 
 CHECK = 1.0
 """Seconds in which a subscription has to give a sign of life; at most half of a request's time."""
@@ -57,6 +61,7 @@ class Requester:
         self._turn = asyncio.Lock()
         self._trusted_until = 0.0
         self._is_closed = False
+        self._broken = LimitedWarning()
 
     async def request(self, request: Envelope, timeout: float) -> bytes:
         """Send a request, and wait for its answer; see `AsyncBus.request`."""
@@ -132,6 +137,8 @@ class Requester:
         reply = Reply.read(frame)
         if reply is not None:
             self._pending.take(reply)
+        else:
+            self._broken.warn(_log, "ignored %d bytes on %r, which are no reply", len(frame), self._channel)
 
 
 class BlockingRequester:

@@ -286,9 +286,10 @@ class Pipeline:
         commands: Sequence[Command],
         on_failure: Callable[[], None],
         on_replies: Callable[[list[Any]], None] | None = None,
+        is_repeatable: bool = False,
     ) -> None:
         """Run `commands` without waiting, then call one of the functions. Never raises."""
-        batch = Batch(commands)
+        batch = Batch(commands, is_repeatable=is_repeatable)
         try:
             self._enqueue(batch)
         except BackendError:
@@ -574,15 +575,14 @@ class Pipeline:
 
 
 class Pipelines:
-    """Two pipelines with the same arguments, in one event loop.
+    """Three pipelines with the same arguments, in one event loop; each keeps the order within it.
 
-    An operation that waits for a proof of durability blocks those that follow on its connection, so such
-    operations have a connection of their own. Order is kept within each of the two.
+    Those that wait for a proof of durability block what follows; heartbeats must not be blocked.
     """
 
     def __init__(self, address: Address, handshake: Handshake, timeout: float) -> None:
-        self.main = Pipeline(address, handshake, timeout)
-        self.durable = Pipeline(address, handshake, timeout)
+        self._all = tuple(Pipeline(address, handshake, timeout) for _ in range(3))
+        self.main, self.durable, self.heart = self._all
 
     async def run(self, operation: Operation[T]) -> T:
         """Run `operation`; see `Pipeline.execute`. Without commands it needs no connection."""
@@ -590,11 +590,11 @@ class Pipelines:
         return operation.read(await pipeline.carry_out(operation) if operation.commands else [])
 
     async def aclose(self) -> None:
-        """Disconnect both."""
-        await self.main.aclose()
-        await self.durable.aclose()
+        """Disconnect all."""
+        for each in self._all:
+            await each.aclose()
 
     def abandon(self) -> None:
-        """Close both after the event loop was closed. Never waits."""
-        self.main.abandon()
-        self.durable.abandon()
+        """Close all after the event loop was closed. Never waits."""
+        for each in self._all:
+            each.abandon()

@@ -3,7 +3,8 @@
 Without a lease, dispatches skip the node, and other nodes clean up after it. The *heart* renews the lease
 every third of its length, and takes a new one when it was lost: the process was paused or cut off, or
 Redis lost its data. The heart beats at once when Redis is reached again, and soon after a beat that
-failed. It is a task of its own, so that long repairs never cost the lease.
+failed. It is a task of its own, so that long repairs never cost the lease, and beats on a connection of its
+own, so that many logins do not either. With each beat it checks the main connection, too.
 
 An id whose last connection ended is in grace. Redis keeps the ids in grace, and gives each to one node,
 which reports it offline. The node that released an id looks one grace later; every heartbeat reports
@@ -24,7 +25,7 @@ from ...errors import BackendError, BackendRefused, BackendUnavailable
 from ..base import Watcher
 from ..redis_client.command import Call, Command
 from ..redis_client.durability import Proof
-from ..redis_client.pipeline import Pipeline
+from ..redis_client.pipeline import Pipeline, Pipelines
 from .runs import Runs
 from .timing import BEATS
 
@@ -33,6 +34,9 @@ SLACK = 0.02
 
 SLOTS = 50
 """Maximum number of looks in one grace; one look serves the ids whose grace ends at about the same time."""
+
+_NOTHING: Command = ("TIME",)
+"""Changes nothing, and every node may run it."""
 
 _log = logging.getLogger("mesa_ws.backend")
 
@@ -116,7 +120,7 @@ class LeaseKeeper:
     """Keeper of one node's lease.
 
     Args:
-        pipeline: the connection to Redis.
+        pipelines: the connections to Redis.
         commands: commands of the node.
         host: receives the events.
         tasks: owner of the heart's task.
@@ -127,11 +131,12 @@ class LeaseKeeper:
         runs: runs of Redis that this node saw.
     """
 
-    def __init__(self, pipeline: Pipeline, commands: LeaseCommands, host: LeaseHost, tasks: Tasks) -> None:
+    def __init__(self, pipelines: Pipelines, commands: LeaseCommands, host: LeaseHost, tasks: Tasks) -> None:
         self.connections = 0
         self.joins = 0
         self.runs = Runs()
-        self._pipeline = pipeline
+        self._pipeline = pipelines.main
+        self._heart = pipelines.heart
         self._commands = commands
         self._host = host
         self._tasks = tasks
@@ -167,7 +172,7 @@ class LeaseKeeper:
 
         Args:
             calls: the calls.
-            pipeline: the connection; that of the lease by default.
+            pipeline: the connection; the main one by default.
             proof: the durability to wait for afterwards.
 
         Raises:
@@ -228,7 +233,8 @@ class LeaseKeeper:
         """Renew or take the lease; return whether the node has it."""
         start = time.monotonic()
         beat = self._commands.heartbeat(join=join, connections=self.connections, runs=self.runs.args)
-        replies = await self._pipeline.execute(_commands(beat), is_repeatable=True)
+        self._pipeline.post([_NOTHING], self._host.on_doubt, is_repeatable=True)
+        replies = await self._heart.execute(_commands(beat), is_repeatable=True)
         pulse = self._commands.pulse(replies[0])
         if pulse.has_lease:
             if self._is_cut_off:

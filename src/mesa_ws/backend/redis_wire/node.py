@@ -127,7 +127,7 @@ class WireNode:
         self._doubt = asyncio.Event()
         self._is_synchronized = True
         self.rereads = SpacedCall(self.on_doubt, retry)
-        self.keeper = LeaseKeeper(pipelines.main, commands, self, self._tasks)
+        self.keeper = LeaseKeeper(pipelines, commands, self, self._tasks)
 
     @property
     def is_ready(self) -> bool:

@@ -52,14 +52,17 @@ def test_an_id_is_told_once_while_it_is_here() -> None:
 def test_an_id_that_left_meanwhile_is_told_and_forgotten() -> None:
     table = MemberTable()
     assert table.announce("alice")
-    assert (table.announced, table.take_unconfirmed()) == (set(), [])
+    assert (table.announced, table.take_unconfirmed(9)) == (set(), [])
 
 
 def test_what_was_told_is_to_be_confirmed_once() -> None:
     table = MemberTable()
-    table.put("alice", 1)
-    table.announce("alice")
-    assert (table.take_unconfirmed(), table.take_unconfirmed()) == (["alice"], [])
+    for id in ("alice", "bob", "carol"):
+        table.put(id, 1)
+        table.announce(id)
+    taken = [table.take_unconfirmed(2) for _ in range(3)]
+    assert [len(some) for some in taken] == [2, 1, 0]
+    assert sorted(taken[0] + taken[1]) == ["alice", "bob", "carol"]
 
 
 def test_only_what_is_confirmed_may_be_told_again() -> None:
@@ -67,7 +70,7 @@ def test_only_what_is_confirmed_may_be_told_again() -> None:
     for id in ("alice", "bob"):
         table.put(id, 1)
     table.announce("alice")
-    table.take_unconfirmed()
+    table.take_unconfirmed(9)
     table.announce("bob")
     table.forget_announced()
     assert [table.announce(id) for id in ("alice", "bob")] == [True, False]
