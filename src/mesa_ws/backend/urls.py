@@ -11,7 +11,14 @@ from .base import AsyncBus, Backend, BlockingBus
 from .http import AsyncHttpBus, BlockingHttpBus
 from .importing import ImportingBackend
 from .inbox import PortalConsumer
-from .memory import MemoryBackend, MemoryHub, MemoryPortalConsumer, check_durability
+from .memory import (
+    AsyncMemoryBus,
+    BlockingMemoryBus,
+    MemoryBackend,
+    MemoryHub,
+    MemoryPortalConsumer,
+    check_durability,
+)
 from .mesa1 import Mesa1Backend, Mesa1PortalConsumer, Mesa1Wire
 from .redis import (
     Address,
@@ -35,12 +42,12 @@ NOTHING_KEPT = (
 
 _OPERATIONS: dict[Wire, Callable[[str | None], WireOperations]] = {"native": NativeWire, "mesa1": Mesa1Wire}
 
-PortalUrl = Given | MemoryHub | MemoryBackend
-"""Address at which a portal finds the events of clients."""
+SharedUrl = Given | MemoryHub | MemoryBackend
+"""Address at which dispatchers and portals find the servers."""
 
 
 def blocking_bus(
-    url: Given,
+    url: SharedUrl,
     *,
     namespace: str | None,
     key: str | None,
@@ -52,12 +59,14 @@ def blocking_bus(
     wire = _wire_of(wire, url)
     if _is_http(url):
         return BlockingHttpBus(url, key=key, namespace=namespace, timeout=timeout)
+    if isinstance(url, MemoryHub | MemoryBackend):
+        return BlockingMemoryBus(_hub_of(url, key), namespace=namespace, timeout=timeout)
     address, operations = _dispatcher_redis(url, key), _OPERATIONS[wire]
     return BlockingRedisBus(address, namespace=namespace, timeout=timeout, sync=sync, wire=operations)
 
 
 def async_bus(
-    url: Given,
+    url: SharedUrl,
     *,
     namespace: str | None,
     key: str | None,
@@ -69,6 +78,8 @@ def async_bus(
     wire = _wire_of(wire, url)
     if _is_http(url):
         return AsyncHttpBus(url, key=key, namespace=namespace, timeout=timeout)
+    if isinstance(url, MemoryHub | MemoryBackend):
+        return AsyncMemoryBus(_hub_of(url, key), namespace=namespace, timeout=timeout)
     address, operations = _dispatcher_redis(url, key), _OPERATIONS[wire]
     return AsyncRedisBus(address, namespace=namespace, timeout=timeout, sync=sync, wire=operations)
 
@@ -79,7 +90,7 @@ def reserved_on(url: object, wire: str) -> Container[int]:
 
 
 def portal_consumer(
-    url: PortalUrl,
+    url: SharedUrl,
     *,
     namespace: str | None,
     lease: float = DEFAULT_LEASE,
@@ -87,18 +98,16 @@ def portal_consumer(
     durability: Durability = "memory",
 ) -> PortalConsumer:
     """Return the consumer of a portal; see `Portal` for the arguments."""
-    if isinstance(url, MemoryBackend):
-        url = url.hub
-    if isinstance(url, MemoryHub):
+    if isinstance(url, MemoryHub | MemoryBackend):
         check_durability("durability", durability)
-        return MemoryPortalConsumer(url, namespace=namespace)
+        return MemoryPortalConsumer(_hub_of(url), namespace=namespace)
     return RedisPortalConsumer(
         _portal_redis(url), namespace=namespace, lease=lease, timeout=timeout, durability=durability
     )
 
 
 def mesa1_portal_consumer(
-    url: PortalUrl, *, namespace: str | None, sees_all: bool, lease: float, timeout: float
+    url: SharedUrl, *, namespace: str | None, sees_all: bool, lease: float, timeout: float
 ) -> Mesa1PortalConsumer:
     """Return the consumer of a portal on the wire of 1.x; see `Portal` for the arguments."""
     if isinstance(url, MemoryHub | MemoryBackend):
@@ -107,12 +116,14 @@ def mesa1_portal_consumer(
     return Mesa1PortalConsumer(address, namespace=namespace, sees_all=sees_all, lease=lease, timeout=timeout)
 
 
-def backend_of(given: Backend | Given | None, settings: ServerSettings) -> Backend:
+def backend_of(given: Backend | Given | MemoryHub | None, settings: ServerSettings) -> Backend:
     """Return the backend that a user gave, or the one at the address that a user gave.
 
     Raises:
         InvalidSettings: `given` is neither, or does not fit the wire of `settings`.
     """
+    if isinstance(given, MemoryHub):
+        given = MemoryBackend(given, namespace=settings.namespace)
     _check_backend_wire(given, settings)
     native = ImportingBackend if settings.import_from_1x else RedisBackend
     make = Mesa1Backend if settings.wire == "mesa1" else native
@@ -127,7 +138,8 @@ def backend_of(given: Backend | Given | None, settings: ServerSettings) -> Backe
         except InvalidSettings as error:
             if error.field != "redis":  # one of its options is wrong
                 raise
-            raise InvalidSettings("backend", f"None, a Backend, or {error.expected}", error.got) from None
+            expected = f"None, a MemoryHub, a Backend, or {error.expected}"
+            raise InvalidSettings("backend", expected, error.got) from None
     if isinstance(backend, Mesa1Backend):
         backend.distribute_load = settings.portals.distribute_load
     return backend
@@ -137,7 +149,14 @@ def _wire_of(wire: object, url: object) -> Wire:
     checked = check_wire(wire)
     if checked == "mesa1" and _is_http(url):
         raise InvalidSettings("wire", "'native' with an http:// URL, whose server chooses the wire", wire)
+    if checked == "mesa1" and isinstance(url, MemoryHub | MemoryBackend):
+        raise InvalidSettings("wire", "'native' with a MemoryHub, which has no other", wire)
     return checked
+
+
+def _hub_of(url: MemoryHub | MemoryBackend, key: str | None = None) -> MemoryHub:
+    _check_no_key(key, "a MemoryHub")
+    return url.hub if isinstance(url, MemoryBackend) else url
 
 
 def _is_http(url: object) -> TypeGuard[str]:
@@ -145,10 +164,14 @@ def _is_http(url: object) -> TypeGuard[str]:
 
 
 def _dispatcher_redis(url: object, key: str | None) -> Address:
-    address = _redis(url, "the http:// URL of a server's dispatch API")
-    if key is not None:
-        raise InvalidSettings("key", "None with Redis, whose address carries the password", "a key")
+    address = _redis(url, "the http:// URL of a server's dispatch API, or a MemoryHub")
+    _check_no_key(key, "Redis, whose address carries the password")
     return address
+
+
+def _check_no_key(key: str | None, where: str) -> None:
+    if key is not None:
+        raise InvalidSettings("key", f"None with {where}", "a key")
 
 
 def _portal_redis(url: Given) -> Address:

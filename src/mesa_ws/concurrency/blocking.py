@@ -60,13 +60,17 @@ def awaited(name: str, instead: str) -> Callable[[Method[P, T]], Method[P, T]]:
     return decorate
 
 
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the event loop that runs in this thread; None if there is none."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
 def has_event_loop() -> bool:
     """Return whether an event loop runs in this thread."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+    return running_loop() is not None
 
 
 def _marked(function: Callable[P, T]) -> Callable[P, T]:

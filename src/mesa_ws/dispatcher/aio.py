@@ -9,8 +9,7 @@ from typing import Any, Self, overload
 from ..backend.orders import give
 from ..backend.presence import ClusterPresence
 from ..backend.queries import CarriedOut, Heads, Progress
-from ..backend.redis import Given
-from ..backend.urls import DEFAULT_TIMEOUT, DEFAULT_URL, async_bus, reserved_on
+from ..backend.urls import DEFAULT_TIMEOUT, DEFAULT_URL, SharedUrl, async_bus, reserved_on
 from ..close import CloseCode
 from ..concurrency.blocking import awaited
 from ..messages.envelope import DeliveryPolicy, Dispatch, Retention, prepare, prepare_all
@@ -45,7 +44,7 @@ class AsyncDispatcher:
 
     def __init__(
         self,
-        url: Given = DEFAULT_URL,
+        url: SharedUrl = DEFAULT_URL,
         *,
         namespace: str | None = None,
         sync: bool | Mapping[str, object] | Sync = False,

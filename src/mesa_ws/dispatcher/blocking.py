@@ -9,8 +9,7 @@ from typing import Any, Self, overload
 from ..backend.orders import give_blocking
 from ..backend.presence import BlockingClusterPresence
 from ..backend.queries import CarriedOut, Heads, Progress
-from ..backend.redis import Given
-from ..backend.urls import DEFAULT_TIMEOUT, DEFAULT_URL, blocking_bus, reserved_on
+from ..backend.urls import DEFAULT_TIMEOUT, DEFAULT_URL, SharedUrl, blocking_bus, reserved_on
 from ..close import CloseCode
 from ..concurrency.blocking import warn_in_event_loop
 from ..messages.envelope import DeliveryPolicy, Dispatch, Envelope, Retention, prepare, prepare_all
@@ -40,7 +39,8 @@ class Dispatcher:
 
     Args:
         url: a Redis URI, a mapping of redis-py options, or a redis-py client, whose settings the
-            dispatcher uses for its own connections; or the `http(s)` URL of a server's dispatch API.
+            dispatcher uses for its own connections; or the `http(s)` URL of a server's dispatch API; or
+            the `MemoryHub` of servers in this process.
         namespace: the cluster to dispatch to; clusters of different namespaces never meet.
         sync: True, False, `{"enabled": ...}` or `Sync(...)`: whether messages are kept for
             recipients who are away, and for how long.
@@ -55,7 +55,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        url: Given = DEFAULT_URL,
+        url: SharedUrl = DEFAULT_URL,
         *,
         namespace: str | None = None,
         sync: bool | Mapping[str, object] | Sync = False,

@@ -12,7 +12,7 @@ from ..backend.urls import (
     DEFAULT_LEASE,
     DEFAULT_TIMEOUT,
     DEFAULT_URL,
-    PortalUrl,
+    SharedUrl,
     mesa1_portal_consumer,
     portal_consumer,
 )
@@ -53,7 +53,7 @@ class Worker(PortalHooks):
 
     def __init__(
         self,
-        url: PortalUrl = DEFAULT_URL,
+        url: SharedUrl = DEFAULT_URL,
         *,
         namespace: str | None = None,
         wire: Wire = "native",

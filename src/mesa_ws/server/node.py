@@ -11,8 +11,7 @@ from ..backend.base import AsyncBus, Backend, Membership
 from ..backend.orders import give
 from ..backend.presence import BlockingClusterPresence, ClusterPresence
 from ..backend.queries import Query
-from ..backend.redis import Given
-from ..backend.urls import backend_of
+from ..backend.urls import SharedUrl, backend_of
 from ..close import CloseCode
 from ..concurrency.blocking import awaited
 from ..concurrency.queues import KeyedQueues
@@ -59,7 +58,7 @@ class Node(Hooks, LoopTasks):
 
     Args:
         backend: shared with the other nodes: None for one process alone, a Redis URI, a mapping or a list
-            of its options, a redis-py client, or a `Backend`.
+            of its options, a redis-py client, a `MemoryHub`, or a `Backend`.
         options: the fields of `ServerSettings`, features in any of their forms.
 
     Attributes:
@@ -75,7 +74,7 @@ class Node(Hooks, LoopTasks):
         Unsupported: this version does not have a feature that an option turns on.
     """
 
-    def __init__(self, backend: Backend | Given | None = None, **options: Unpack[ServerOptions]) -> None:
+    def __init__(self, backend: Backend | SharedUrl | None = None, **options: Unpack[ServerOptions]) -> None:
         self.settings = ServerSettings.of(options)
         _check_supported(self.settings)
         LoopTasks.__init__(self)

@@ -259,8 +259,9 @@ class Server(Node, metaclass=_Listing):
 
     Args:
         backend: the backend that this server shares with others: None for one process alone, a Redis
-            URI, a mapping of redis-py options, a redis-py client, or a `Backend`. As in 1.x, a list
-            may hold the parts of an address: `[URI, options]` or `[port, host, options]`.
+            URI, a mapping of redis-py options, a redis-py client, a `MemoryHub` for several in one
+            process, or a `Backend`. As in 1.x, a list may hold the parts of an address:
+            `[URI, options]` or `[port, host, options]`.
         options: `namespace`; `allowed_origins`, the origins of web pages that may connect; `wire`,
             `"native"` or `"mesa1"` to share Redis with npm's @cryb/mesa 1.x; `import_from_1x`, to move the
             data that 1.x left; `trusted_proxies` and `proxy_header`, for the addresses of clients behind

@@ -11,10 +11,19 @@ form a cluster, which is how several servers in one process (and the tests) see 
 | `outbox` | numbered messages of one id, and the outboxes of all ids |
 | `inbox` | events for portals |
 | `portal_consumer` | a portal's end of the inbox |
+| `bus` | dispatchers, in any thread and any event loop |
 """
 
 from .backend import MemoryBackend, MemoryHub
+from .bus import AsyncMemoryBus, BlockingMemoryBus
 from .cluster import check_durability
 from .portal_consumer import MemoryPortalConsumer
 
-__all__ = ["MemoryBackend", "MemoryHub", "MemoryPortalConsumer", "check_durability"]
+__all__ = [
+    "AsyncMemoryBus",
+    "BlockingMemoryBus",
+    "MemoryBackend",
+    "MemoryHub",
+    "MemoryPortalConsumer",
+    "check_durability",
+]

@@ -1,12 +1,15 @@
 """The hub, and the membership of a node in one of its clusters."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from typing import TypeVar
 from uuid import uuid4
 
-from ...errors import BackendUnavailable
+from ...concurrency.blocking import running_loop
+from ...errors import BackendUnavailable, MesaError
 from ...messages.envelope import Envelope
 from ...messages.receipt import Position, Receipt
 from ...messages.recipients import check_id
@@ -28,21 +31,83 @@ T = TypeVar("T")
 class MemoryHub:
     """Stands in for Redis: keeps the nodes, connections and outboxes of every namespace.
 
-    For one event loop at a time. Everything that it keeps ends with it.
+    Servers, portals and dispatchers take it in place of a URL. Servers and portals of one hub run in
+    one event loop; dispatchers may be used in any thread and any event loop of the process. Everything
+    that the hub keeps ends with it.
 
     Args:
         clock: returns the time in seconds of Unix time.
+
+    Attributes:
+        clock: as given; a test may replace it.
     """
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        self._clock = clock
+        self.clock = clock
         self._clusters: dict[str | None, Cluster] = {}
+        self._lock = threading.RLock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._members = 0
 
     def cluster(self, namespace: str | None) -> Cluster:
         """Return the cluster of a namespace."""
-        if namespace not in self._clusters:
-            self._clusters[namespace] = Cluster(self._clock)
-        return self._clusters[namespace]
+        with self._lock:
+            if namespace not in self._clusters:
+                self._clusters[namespace] = Cluster(self.now)
+            return self._clusters[namespace]
+
+    def now(self) -> float:
+        """Return the time in seconds of Unix time."""
+        return self.clock()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop of the servers and portals; None while there are none."""
+        return None if self._loop is None or self._loop.is_closed() else self._loop
+
+    def enter(self) -> None:
+        """Add a server or a portal, in the running event loop; balanced by `leave`.
+
+        Raises:
+            MesaError: others run in another event loop.
+        """
+        with self._lock:
+            if self.loop not in {None, running_loop()}:
+                raise MesaError(
+                    "MemoryHub: expected servers and portals in one event loop, got another one; run all "
+                    "of them in the same, or give each its own hub"
+                )
+            self._members = self._members + 1 if self.loop is not None else 1
+            self._loop = running_loop()
+
+    def leave(self) -> None:
+        """Remove a server or a portal."""
+        with self._lock:
+            self._members -= 1
+            if not self._members:
+                self._loop = None
+
+    def step(self, work: Callable[[], T]) -> Future[T]:
+        """Carry out a step that never waits: at once, or in the event loop of the servers.
+
+        While no server and no portal runs, any thread may carry out one.
+        """
+        outcome: Future[T] = Future()
+        with self._lock:
+            loop = self.loop
+            if loop is None or loop is running_loop():
+                _carry_out(work, outcome)
+            else:
+                loop.call_soon_threadsafe(_carry_out, work, outcome)
+        return outcome
+
+
+def _carry_out(work: Callable[[], T], outcome: Future[T]) -> None:
+    if outcome.set_running_or_notify_cancel():
+        try:
+            outcome.set_result(work())
+        except Exception as error:  # noqa: BLE001 - the caller gets it
+            outcome.set_exception(error)
 
 
 class MemoryBackend:
@@ -84,6 +149,7 @@ class MemoryBackend:
         loop, ttl = asyncio.get_running_loop(), (membership.retention or Sync()).ttl
         self.node_id = uuid4().hex
         grace, window = membership.grace, membership.window
+        self.hub.enter()
         self._node = MemoryNode(loop, receive, watcher, ttl, grace, window, self.node_id)
         self._cluster.holders.nodes[self._node] = None
         if membership.portals and watcher is not None:
@@ -103,6 +169,7 @@ class MemoryBackend:
         self._node = None
         self._cluster.inbox.watches.pop(self.node_id, None)
         self._cluster.inbox.end_connections(self.node_id)
+        self.hub.leave()
 
     async def attach(self, id: str, sockets: int, start: Start | None = None) -> Page | None:
         """Declare connections of `id` on this node, and read its outbox."""
@@ -143,16 +210,7 @@ class MemoryBackend:
 
     async def request(self, request: Envelope, timeout: float) -> bytes:
         """Send a request to the connections of one id, and wait for an answer."""
-        requester = request.message_id
-
-        async def ask(addressed: Envelope) -> Receipt:
-            return self._cluster.dispatch(addressed)
-
-        self._cluster.requesters[requester] = self._pending
-        try:
-            return await self._pending.ask(request, requester, timeout, ask)
-        finally:
-            del self._cluster.requesters[requester]
+        return await self._cluster.request(request, timeout, self._pending)
 
     def reply(self, requester: str, reply: Reply) -> None:
         """Send a reply to a requester, in the next turn of the event loop."""
@@ -197,8 +255,7 @@ class MemoryBackend:
 
     async def purge(self, id: str) -> int:
         """Drop all messages of an outbox, and return their number."""
-        outbox = self._cluster.outboxes.find(check_id(id), self._cluster.clock())
-        return outbox.purge() if outbox else 0
+        return self._cluster.purge(id)
 
     def _page(self, outbox: MemoryOutbox, position: Position | None) -> Page:
         outbox.expire(self._cluster.clock())

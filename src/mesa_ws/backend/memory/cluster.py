@@ -7,6 +7,7 @@ from ...errors import Unsupported
 from ...messages.envelope import Envelope
 from ...messages.order import RETENTION, Order
 from ...messages.receipt import Delivery, Position, Receipt
+from ...messages.recipients import check_id
 from ...settings import Durability
 from ..outbox import BROADCASTS
 from ..pending import Pending
@@ -99,6 +100,24 @@ class Cluster:
                 outbox = self.outboxes.find(id, now)
                 return outbox.peek(limit) if outbox else []
         raise NotImplementedError(query)
+
+    async def request(self, request: Envelope, timeout: float, pending: Pending) -> bytes:
+        """Send a request to the connections of one id, and wait for an answer."""
+        requester = request.message_id
+
+        async def ask(addressed: Envelope) -> Receipt:
+            return self.dispatch(addressed)
+
+        self.requesters[requester] = pending
+        try:
+            return await pending.ask(request, requester, timeout, ask)
+        finally:
+            del self.requesters[requester]
+
+    def purge(self, id: str) -> int:
+        """Drop all messages of an outbox, and return their number."""
+        outbox = self.outboxes.find(check_id(id), self.clock())
+        return outbox.purge() if outbox else 0
 
     def reply(self, envelope: Envelope, node: str) -> bool:
         """Send a message to one connection of a node; return whether that node is open."""

@@ -24,13 +24,16 @@ class MemoryPortalConsumer:
     """
 
     def __init__(self, hub: MemoryHub, *, namespace: str | None = None) -> None:
+        self._hub = hub
         self._cluster = hub.cluster(check_namespace(namespace))
         self._inbox = self._cluster.inbox
         self.portal_id = uuid4().hex
+        self._has_entered = False
         self._is_observing = False
 
     async def heartbeat(self, wanted: Collection[int], *, stays: bool = True) -> Ownership:
         """Own the wanted queues that are free; see `PortalConsumer.heartbeat`."""
+        self._enter()
         inbox, portal = self._inbox, self.portal_id
         if stays:
             inbox.portals[portal] = None
@@ -71,6 +74,7 @@ class MemoryPortalConsumer:
 
     async def observe(self, after: str) -> tuple[str, list[WaitingEvent]]:
         """Wait a moment for the events of all queues; see `PortalConsumer.observe`."""
+        self._enter()
         inbox = self._inbox
         if not self._is_observing:
             self._is_observing = True
@@ -114,6 +118,14 @@ class MemoryPortalConsumer:
         if self._is_observing:
             self._is_observing = False
             self._inbox.observers -= 1
+        if self._has_entered:
+            self._has_entered = False
+            self._hub.leave()
+
+    def _enter(self) -> None:
+        if not self._has_entered:
+            self._hub.enter()
+            self._has_entered = True
 
     def _waiting(self, after: Mapping[int, str]) -> list[WaitingEvent]:
         found, most = list[WaitingEvent](), READ_LIMITS[len(after)]
