@@ -101,7 +101,7 @@ def environment(tmp_path: Path, own_redis: RedisServer, migrated: Path) -> dict[
 @pytest.fixture
 async def site(programs: Programs, environment: dict[str, str]) -> Site:
     port = free_port()
-    server = await programs.start(MANAGE, "realtime", "--port", "0", **environment)
+    server = await programs.start(MANAGE, "runmesa", "--port", "0", **environment)
     await programs.start(MANAGE, "runserver", "--noreload", str(port), **environment)
     return Site(port, (await line(server)).removeprefix("clients at "))
 
@@ -114,7 +114,7 @@ async def statuses(client: Client, count: int) -> list[str]:
 async def test_a_committed_order_reaches_its_owner_and_nobody_else(site: Site) -> None:
     anna_token, bert_token = [await site.token(name) for name in USERS]
     async with Client(site.url) as anna, Client(site.url) as bert:
-        assert await anna.authenticate({"token": anna_token}) == {"name": "anna"}
+        assert await anna.authenticate({"token": anna_token}) == {"id": "1"}
         await bert.authenticate({"token": bert_token})
         status, content = await site.call("orders", anna_token, {"item": "tea", "price": 0})
         assert (status, content) == (400, {"error": "an order costs something"})

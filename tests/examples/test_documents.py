@@ -59,7 +59,6 @@ def test_python_in_the_documentation_parses_and_its_imports_exist(page: str, cod
         ("howto/message-sync.md", "missed_messages/notify.py"),
         ("howto/django.md", "django_project/orders/realtime.py"),
         ("howto/django.md", "django_project/orders/tasks.py"),
-        ("howto/django.md", "django_project/orders/management/commands/realtime.py"),
         ("howto/django.md", "django_project/orders/management/commands/portal.py"),
         ("howto/fastapi.md", "fastapi_app/tokens.py"),
         ("howto/fastapi.md", "fastapi_app/callers.py"),

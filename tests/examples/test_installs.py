@@ -85,7 +85,7 @@ def _uses() -> Iterator[Use]:
                 program = PROGRAMS.get(code)
                 if program is not None and DJANGO not in program.parents and "__main__" in code:
                     yield Use(name, line, f"import runpy; runpy.run_path({str(program)!r})", program.parent)
-                elif language == "python" and DJANGO not in getattr(program, "parents", ()):
+                elif language == "python" and name != PROJECT.page:  # the project's settings come first
                     yield Use(name, line, "\n".join(_imports(dedent(code))), ROOT)
 
 
@@ -93,7 +93,8 @@ PROJECT = Use(
     "docs/howto/django.md",
     next(iter(_lines((ROOT / "docs/howto/django.md").read_text())), PLAIN),
     "import django; from shop.celery import app; django.setup(); app.loader.import_default_modules(); "
-    "import orders.views, orders.management.commands.realtime, orders.management.commands.portal; "
+    "import orders.views, orders.management.commands.portal; "
+    "import mesa_ws.contrib.django.management.commands.runmesa; "
     "app.connection_for_write().transport",
     DJANGO,
 )

@@ -4,7 +4,8 @@ Layers stand in a row; a file imports only its own part of the package, or parts
 left:
 
     root <- concurrency <- messages, redis_client <- handlers, protocol <- backend
-         <- server, dispatcher, portal <- middleware, transports <- client, http_server <- public <- cli
+         <- server, dispatcher, portal <- middleware, transports <- client, http_server <- public
+         <- cli, contrib
 
 `root` are the modules beside the folders. `public` is the package itself, whose names users import.
 """
@@ -40,6 +41,7 @@ LAYERS: Mapping[str, int] = {
     "http_server": 7,
     "public": 8,
     "cli": 9,
+    "contrib": 9,
 }
 """The parts of the package, each with the place of its layer in the row."""
 
@@ -47,6 +49,7 @@ PLACES: Mapping[str, tuple[str, ...]] = {
     "aiofastnet": ("transports",),
     "aiohappyeyeballs": ("concurrency",),
     "click": ("cli",),
+    "django": ("contrib.django",),
     "cryptography": ("tokens",),
     "h11": ("http_server.service",),
     "hiredis": ("backend.redis_client",),

@@ -11,6 +11,8 @@ from django.db import transaction
 from django.http import HttpRequest, JsonResponse
 from django.shortcuts import get_object_or_404
 
+from mesa_ws.contrib.django import token_for, user_of_token
+
 from . import realtime, tasks
 from .models import Order
 
@@ -23,10 +25,10 @@ def signed_in(view: View) -> View:
     @wraps(view)
     def checked(request: HttpRequest, **arguments: Any) -> JsonResponse:
         try:
-            user_id = realtime.user_id_of(request.headers.get("Authorization", "").removeprefix("Bearer "))
+            user = user_of_token(request.headers.get("Authorization", "").removeprefix("Bearer "))
         except BadSignature:
             return JsonResponse({"error": "sign in again"}, status=401)
-        return view(request, user_id=user_id, **arguments)
+        return view(request, user_id=user.pk, **arguments)
 
     return checked
 
@@ -35,7 +37,7 @@ def sign_in(request: HttpRequest) -> JsonResponse:
     user = authenticate(request, **json.loads(request.body))
     if user is None:
         return JsonResponse({"error": "wrong name or password"}, status=401)
-    return JsonResponse({"token": realtime.token_for(user.pk)})
+    return JsonResponse({"token": token_for(user)})
 
 
 @signed_in
@@ -44,7 +46,7 @@ def place(request: HttpRequest, user_id: int) -> JsonResponse:
     try:
         with transaction.atomic():
             order = Order.objects.create(owner_id=user_id, item=wanted["item"], price=wanted["price"])
-            transaction.on_commit(lambda: realtime.tell(order, f"placed-{order.pk}"), robust=True)
+            realtime.tell_on_commit(order, f"placed-{order.pk}")
             if order.price <= 0:
                 raise ValueError("an order costs something")
     except ValueError as error:

@@ -4,31 +4,29 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand
-from django.db import close_old_connections, transaction
+from django.db import transaction
 from django.db.models import F
 
 from mesa_ws import Portal, PortalEvent
+from mesa_ws.contrib.django import database
 from orders.models import HandledEvent, Order
-from orders.realtime import NAMESPACE, tell
+from orders.realtime import tell
 
-portal = Portal(settings.REDIS, namespace=NAMESPACE)
+portal = Portal(settings.MESA["URL"], namespace=settings.MESA["NAMESPACE"])
 
 
 @portal.on_message("CONFIRM")
+@database()
 def confirm(event: PortalEvent) -> None:
     """An owner confirms an order; handled twice, it is confirmed once."""
     if event.id is None or event.message is None:
         return
-    close_old_connections()
-    try:
-        order = Order.objects.filter(pk=event.message.data["order"], owner_id=event.id)
-        with transaction.atomic():
-            if HandledEvent.objects.get_or_create(key=event.key)[1]:
-                order.update(status="confirmed", confirmations=F("confirmations") + 1)
-        for changed in order:
-            tell(changed, event.key)
-    finally:
-        close_old_connections()
+    order = Order.objects.filter(pk=event.message.data["order"], owner_id=event.id)
+    with transaction.atomic():
+        if HandledEvent.objects.get_or_create(key=event.key)[1]:
+            order.update(status="confirmed", confirmations=F("confirmations") + 1)
+    for changed in order:
+        tell(changed, event.key)
 
 
 class Command(BaseCommand):
