@@ -1,34 +1,20 @@
 """A REST API that sends to users, whichever server they are connected to."""
 
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Annotated
 from uuid import UUID
 
 from callers import Caller
-from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel, StringConstraints
 
-from mesa_ws import AsyncDispatcher, BackendError, Message
+from mesa_ws import BackendError, Message
+from mesa_ws.contrib.fastapi import Dispatching, dispatcher_lifespan
 
+REDIS = os.environ.get("REDIS", "redis://localhost:6379")
 
-@asynccontextmanager
-async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, AsyncDispatcher]]:
-    redis = os.environ.get("REDIS", "redis://localhost:6379")
-    async with AsyncDispatcher(redis, namespace="shop", sync=True) as dispatcher:
-        yield {"dispatcher": dispatcher}
+app = FastAPI(lifespan=dispatcher_lifespan(REDIS, namespace="shop", sync=True))
 
-
-app = FastAPI(lifespan=lifespan)
-
-
-def dispatcher_of(request: Request) -> AsyncDispatcher:
-    dispatcher: AsyncDispatcher = request.state.dispatcher
-    return dispatcher
-
-
-Dispatching = Annotated[AsyncDispatcher, Depends(dispatcher_of)]
 UserId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]  # never `*`, everybody
 
 

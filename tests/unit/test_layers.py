@@ -50,6 +50,7 @@ PLACES: Mapping[str, tuple[str, ...]] = {
     "aiohappyeyeballs": ("concurrency",),
     "click": ("cli",),
     "django": ("contrib.django",),
+    "fastapi": ("contrib.fastapi",),
     "cryptography": ("tokens",),
     "h11": ("http_server.service",),
     "hiredis": ("backend.redis_client",),
@@ -60,7 +61,7 @@ PLACES: Mapping[str, tuple[str, ...]] = {
     "picows": ("transports",),
     "redis": ("backend.redis_client", "backend.redis.queue_types"),
     "rich": ("cli",),
-    "starlette": ("http_server", "cli.demo_page"),
+    "starlette": ("contrib.fastapi", "http_server", "cli.demo_page"),
     "uvicorn": ("http_server",),
     "uvloop": ("transports", "cli"),
 }
