@@ -5,7 +5,7 @@ left:
 
     root <- concurrency <- messages, redis_client <- handlers, protocol <- backend
          <- server, dispatcher, portal <- middleware, transports <- client, http_server <- public
-         <- cli, contrib
+         <- cli, contrib <- testing
 
 `root` are the modules beside the folders. `public` is the package itself, whose names users import.
 """
@@ -42,6 +42,7 @@ LAYERS: Mapping[str, int] = {
     "public": 8,
     "cli": 9,
     "contrib": 9,
+    "testing": 10,
 }
 """The parts of the package, each with the place of its layer in the row."""
 
@@ -59,6 +60,7 @@ PLACES: Mapping[str, tuple[str, ...]] = {
     "msgspec": ("",),
     "prometheus_client": ("middleware.prometheus",),
     "picows": ("transports",),
+    "pytest": ("testing.plugin",),
     "redis": ("backend.redis_client", "backend.redis.queue_types"),
     "rich": ("cli",),
     "starlette": ("contrib.fastapi", "http_server", "cli.demo_page"),

@@ -86,6 +86,7 @@ class Envelope(NamedTuple):
             not stored.
         sync: the message's own `sync`, for the wire of 1.x, which carries it.
         delivery: its `DeliveryPolicy`: `volatile`, or `latest:` and the key; empty if it has none.
+        idempotency_key: as the caller gave it, for records in this process; only the id made of it travels.
     """
 
     recipients: Recipients
@@ -98,6 +99,7 @@ class Envelope(NamedTuple):
     positions: tuple[Position, ...] = ()
     sync: bool | None = None
     delivery: str = ""
+    idempotency_key: str | None = None
 
     @property
     def is_addressed(self) -> bool:
@@ -196,13 +198,15 @@ def prepare(
         )
     checked = Recipients.of(recipients, excluding)
     if isinstance(message, DispatchEvent):
-        return Envelope(checked, b"", "disconnect", message_id, remember=remember)
+        return Envelope(
+            checked, b"", "disconnect", message_id, remember=remember, idempotency_key=idempotency_key
+        )
     body = encode_message(message, reserved)
     if retention is not None:
         _check_size(body, retention)
         remember = remember or REMEMBERED
-    sync = message.sync
-    return Envelope(checked, body, "message", message_id, retention, remember, durability, (), sync, policy)
+    how = durability, (), message.sync, policy, idempotency_key
+    return Envelope(checked, body, "message", message_id, retention, remember, *how)
 
 
 def prepare_all(
