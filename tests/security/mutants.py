@@ -686,8 +686,8 @@ GROUPS = (
         ("security/test_http_limits.py", "unit/http_server/test_routes.py"),
         {
             "api.max_body": ("if size > self._max_body:", "if False:"),
-            "api.max_bodies": ("if self._held > self._max_bodies:", "if False:"),
-            "bodies count until the answer": ("self._held -= size", "self._held -= 0"),
+            "api.max_bodies": ("if self._counts.bodies > self._max_bodies:", "if False:"),
+            "bodies count until the answer": ("self._counts.bodies -= size", "self._counts.bodies -= 0"),
         },
     ),
     Group(

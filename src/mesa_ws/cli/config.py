@@ -32,6 +32,15 @@ from .output import escaped
 UrlPath = Annotated[str, msgspec.Meta(pattern="^/", description="a path that starts with /, such as /ws")]
 NonEmptyText = Annotated[str, msgspec.Meta(min_length=1, description="text of one or more characters")]
 
+HostAndPort = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^(?:\[[0-9A-Fa-f:.%]+\]|[^:\[\]]*):[0-9]{1,5}$",
+        description="HOST:PORT, such as 127.0.0.1:9100",
+    ),
+]
+"""An address of this machine, or none for all, and a port."""
+
 Algorithm = Annotated[Literal["HS256", "HS384", "HS512"], msgspec.Meta(description="HS256, HS384 or HS512")]
 Files = Annotated[
     NonEmptyText | Annotated[tuple[NonEmptyText, ...], msgspec.Meta(min_length=1)],
@@ -158,6 +167,7 @@ class Configuration(ServerSettings, frozen=True, kw_only=True):
         insecure_demo_auth: clients name their id themselves; for trying things out.
         insecure_demo_auth_anywhere: the same, also where other machines can connect.
         gc_threshold: see `Server.run`.
+        metrics: where to listen for Prometheus and probes, who need no key there; None for the API alone.
     """
 
     host: Hosts = "127.0.0.1"
@@ -167,6 +177,7 @@ class Configuration(ServerSettings, frozen=True, kw_only=True):
     insecure_demo_auth: bool = False
     insecure_demo_auth_anywhere: bool = False
     gc_threshold: Count | None = GC_THRESHOLD
+    metrics: HostAndPort | None = None
     jwt: Jwt = Jwt()
     api: Api = Api()
     log: Log = Log()

@@ -65,6 +65,8 @@ _FLAGS = {
     "api.key": "The key that dispatchers have to send; better set the variable. Without one, a random key is "
     "made and shown.",
     "api.enabled": "Do not open the HTTP dispatch API.",
+    "metrics": "Address for Prometheus and probes, such as 127.0.0.1:9100, where they need no key. They find "
+    "the same at the port of the API, where metrics need a key with the right read.",
     "log.level": "The lowest level that is logged: debug, info, warning or error.",
     "log.json": "Log one JSON object a line.",
     "log.messages": "Log connections, and each message by its type; never its data.",
@@ -92,6 +94,7 @@ _METAVARS = {
     "interval": "SECONDS",
     "key": "KEY",
     "level": "LEVEL",
+    "metrics": "HOST:PORT",
 }
 """Names of the flags' arguments in the help, by the last part of the setting; switches have none."""
 

@@ -4,7 +4,7 @@ import logging
 import os
 import secrets
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from os import getcwd
 from pathlib import Path
@@ -16,9 +16,10 @@ import msgspec
 
 from ..backend.redis import Address
 from ..errors import BackendError, InvalidInput
+from ..http_server.metrics import MetricsServer
 from ..http_server.server import DispatchApi
 from ..middleware.logs import MessageLogging
-from ..transports.run import Endpoint, Portal, Server
+from ..transports.run import Endpoint, Portal, Server, Service
 from ..version import __version__
 from .config import DEFAULT_FILE, SECRETS, SETTINGS, Configuration, Resolved, resolve
 from .options import given_flags, setting_flags
@@ -30,7 +31,7 @@ log = logging.getLogger("mesa_ws.server")
 
 Found = TypeVar("Found", Server, Portal)
 
-_OURS = frozenset({"host", "port", "path", "gc_threshold"})
+_OURS = frozenset({"host", "port", "path", "gc_threshold", "metrics"})
 """Settings of the command itself, in addition to those of the tables below."""
 
 _OUR_TABLES = ("api.", "log.")
@@ -115,17 +116,18 @@ def serve(context: click.Context, name: str | None, file: Path | None, as_json: 
     log_everything = start_logging(configuration.log)
     key = _key_of(configuration)
     server, api = build(configuration, found, key)
+    metrics = metrics_server(configuration, server)
 
     def announce(endpoint: Endpoint) -> None:
         if api and key != configuration.api.key:
             click.echo(f"dispatch key of this run: {key}  (MESA_API_KEY sets one that stays)", err=True)
         redis = Address.of(configuration.redis).label if configuration.redis and not name else None
-        _announce(endpoint, api, redis, as_json)
+        _announce(endpoint, api, metrics, redis, as_json)
         log_everything()
         _warn_of_guests(server, configuration)
 
     redis_from = resolved.given["redis"].where if "redis" in resolved.given and not name else None
-    _run(server, configuration, api, announce, redis_from)
+    _run(server, configuration, [each for each in (api, metrics) if each], announce, redis_from)
 
 
 def build(
@@ -154,6 +156,14 @@ def build(
     )
 
 
+def metrics_server(configuration: Configuration, server: Server) -> MetricsServer | None:
+    """Make what serves Prometheus and probes on a port of their own, if that is wanted; do not start it."""
+    if configuration.metrics is None:
+        return None
+    host, _, port = configuration.metrics.rpartition(":")
+    return MetricsServer(server, host.strip("[]"), int(port))
+
+
 def _key_of(configuration: Configuration) -> str | None:
     """Return the key with all rights: a random one where neither a key nor a file is given."""
     api = configuration.api
@@ -163,11 +173,10 @@ def _key_of(configuration: Configuration) -> str | None:
 def _run(
     server: Server,
     settings: Configuration,
-    api: DispatchApi | None,
+    services: Sequence[Service],
     announce: Callable[[Endpoint], None],
     redis_from: str | None,
 ) -> None:
-    services = [api] if api else []
     try:
         server.run(
             settings.host,
@@ -183,12 +192,22 @@ def _run(
         raise click.ClickException(escaped(error.problem) + where) from error
 
 
-def _announce(endpoint: Endpoint, api: DispatchApi | None, redis: str | None, as_json: bool) -> None:
-    api_url = api.url if api else None
+def _announce(
+    endpoint: Endpoint,
+    api: DispatchApi | None,
+    metrics: MetricsServer | None,
+    redis: str | None,
+    as_json: bool,
+) -> None:
+    api_url, metrics_url = api.url if api else None, metrics.url if metrics else None
     parts = [f"clients at {endpoint.url}", f"dispatch at {api_url}" if api_url else "no dispatch API"]
+    if metrics_url:
+        parts.append(f"metrics at {metrics_url}")
     if redis:
         parts.append(f"through {redis}")
     document = {"url": endpoint.url, "api_url": api_url, "redis": redis, "version": __version__}
+    if metrics_url:
+        document["metrics_url"] = metrics_url
     report(f"mesa {__version__}: {', '.join(parts)}", document, as_json=as_json)
 
 
@@ -228,7 +247,8 @@ def check_config(context: click.Context, name: str | None, file: Path | None, as
     resolved = resolve(given_flags(context), os.environ, file)
     configuration = resolved.configuration
     found = application_server(name, resolved) if name is not None else None
-    build(configuration, found, _key_of(configuration))
+    server, _ = build(configuration, found, _key_of(configuration))
+    metrics_server(configuration, server)
     report(f"ok: {_sources(resolved, file)}", shown(configuration), as_json=as_json)
 
 

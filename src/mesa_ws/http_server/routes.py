@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route as HttpRoute
 
 from ..backend.http.dispatch_schema import DispatchRequest
@@ -47,13 +47,12 @@ from ..messages.json_keys import check_members
 from ..messages.message_log import log_dispatches
 from ..messages.receipt import judge, stored_positions
 from ..transports.run import Server
+from .counts import ApiCounts
 from .keys import ApiKey, ApiKeys, Right
+from .metrics import LIVE, METRICS, READY, Exposition, Health
 from .slices import CallersInOrder, dispatch_sliced, encode_sliced, prepare_sliced
 
 log = logging.getLogger("mesa_ws.server")
-
-LIVE = "/health/live"
-READY = "/health/ready"
 
 RIGHTS: Mapping[str, Right] = {
     DISPATCH.path: "dispatch",
@@ -61,7 +60,7 @@ RIGHTS: Mapping[str, Right] = {
     DISCONNECT.path: "dispatch",
     REVOKE.path: "admin",
     PURGE.path: "admin",
-    **dict.fromkeys((STATUS.path, *(route.path for route in QUERIES.values())), "read"),
+    **dict.fromkeys((METRICS, STATUS.path, *(route.path for route in QUERIES.values())), "read"),
 }
 """The right that each path needs."""
 
@@ -75,7 +74,9 @@ Work = Callable[[Any, Caller], Coroutine[Any, Any, bytes]]
 """Carries out a request that was found to be in order; takes its body, and returns that of the answer."""
 
 
-def application(server: Server, keys: ApiKeys, max_body: int, max_bodies: int) -> Starlette:
+def application(
+    server: Server, keys: ApiKeys, max_body: int, max_bodies: int, counts: ApiCounts | None = None
+) -> Starlette:
     """Return the API of `server` as an ASGI application.
 
     Args:
@@ -83,11 +84,12 @@ def application(server: Server, keys: ApiKeys, max_body: int, max_bodies: int) -
         keys: the keys that dispatchers may send.
         max_body: bytes of the largest request.
         max_bodies: bytes of all requests in memory at once; `max_body` if that is more.
+        counts: counts what is asked, and what is refused.
     """
-    api = _Api(server, keys, max_body, max(max_bodies, max_body))
+    api = _Api(server, keys, max_body, max(max_bodies, max_body), counts or ApiCounts())
     app = Starlette(
-        routes=[*api.routes(), HttpRoute(LIVE, api.live), HttpRoute(READY, api.ready)],
-        exception_handlers={HTTPException: _no_such_route},
+        routes=[*api.routes(), *Health(server).routes()],
+        exception_handlers={HTTPException: api.no_such_route},
     )
     app.router.redirect_slashes = False
     return app
@@ -104,12 +106,15 @@ class _RequestRefused(Exception):
 class _Api:
     """Checks requests and carries them out; answers each one, whatever happens."""
 
-    def __init__(self, server: Server, keys: ApiKeys, max_body: int, max_bodies: int) -> None:
+    def __init__(
+        self, server: Server, keys: ApiKeys, max_body: int, max_bodies: int, counts: ApiCounts
+    ) -> None:
         self._server = server
         self._keys = keys
         self._max_body = max_body
         self._max_bodies = max_bodies
-        self._held = 0
+        self._counts = counts
+        self._exposition = Exposition(server, counts)
         self._log = LimitedLog(log)
         self._callers = CallersInOrder()
 
@@ -124,17 +129,37 @@ class _Api:
             **{route: partial(self._query, route) for route in QUERIES.values()},
         }
         return [
-            HttpRoute(route.path, partial(self._answer, route, work), methods=["POST"])
-            for route, work in works.items()
+            HttpRoute(METRICS, partial(self._counted, METRICS, self._metrics), methods=["GET"]),
+            *(
+                HttpRoute(
+                    route.path,
+                    partial(self._counted, route.path, partial(self._answer, route, work)),
+                    methods=["POST"],
+                )
+                for route, work in works.items()
+            ),
         ]
 
-    async def live(self, request: Request) -> Response:
-        return JSONResponse({"status": "live"})
+    async def no_such_route(self, request: Request, error: Exception) -> Response:
+        response = await _no_such_route(request, error)
+        self._counts.requests["other", response.status_code] += 1
+        return response
 
-    async def ready(self, request: Request) -> Response:
-        if self._server.is_ready:
-            return JSONResponse({"status": "ready"})
-        return JSONResponse({"status": "unavailable", "why": "the backend is away"}, 503)
+    async def _counted(
+        self, path: str, answer: Callable[[Request], Awaitable[Response]], request: Request
+    ) -> Response:
+        response = await answer(request)
+        self._counts.requests[path, response.status_code] += 1
+        return response
+
+    async def _metrics(self, request: Request) -> Response:
+        try:
+            self._check_key(request, RIGHTS[METRICS])
+            return await self._exposition.response()
+        except _RequestRefused as refused:
+            return refused.answer
+        except Exception as error:  # noqa: BLE001 - whatever it is, there is an answer
+            return self._failed(error)
 
     async def _answer(self, route: Route[Any, Any], work: Work, request: Request) -> Response:
         try:
@@ -226,20 +251,22 @@ class _Api:
         try:
             async for chunk in request.stream():
                 size += len(chunk)
-                self._held += len(chunk)
+                self._counts.bodies += len(chunk)
                 self._check_size(size)
                 chunks.append(chunk)
             body = b"".join(chunks)
             del chunks
             yield body
         finally:
-            self._held -= size
+            self._counts.bodies -= size
 
     def _check_size(self, size: int) -> None:
         if size > self._max_body:
+            self._counts.refused["max_body"] += 1
             message = f"body: expected at most {self._max_body} bytes, got more; send fewer at once"
             raise _RequestRefused(413, "too_large", message)
-        if self._held > self._max_bodies:
+        if self._counts.bodies > self._max_bodies:
+            self._counts.refused["max_bodies"] += 1
             message = (
                 f"expected at most {self._max_bodies} bytes of requests at once, got more; try again later, "
                 "or send smaller ones"
@@ -292,7 +319,7 @@ async def _no_such_route(request: Request, error: Exception) -> Response:
     return _RequestRefused(
         404,
         "not_found",
-        f"expected POST {DISPATCH.path} or another path of the API, GET {LIVE} or {READY}, {got}",
+        f"expected POST {DISPATCH.path} or another path of the API, GET {METRICS}, {LIVE} or {READY}, {got}",
     ).answer
 
 

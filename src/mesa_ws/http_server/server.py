@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 from ..settings import Count, Hosts, Port, Seconds, Settings
 from ..transports.listening import HostOrHosts, authority, listen
 from ..transports.run import Server
+from .counts import ApiCounts
 from .keys import ApiKeys
 from .routes import application
 from .service import HttpLimits, HttpService
@@ -92,7 +93,9 @@ class DispatchApi:
     ) -> None:
         settings = ApiSettings.of({"host": host, "port": port, "max_body": max_body, "limits": limits})
         self._settings = settings
-        self._app = application(server, ApiKeys(key, keys_file), max_body, settings.limits.max_bodies)
+        self._counts = ApiCounts()
+        most = settings.limits.max_bodies
+        self._app = application(server, ApiKeys(key, keys_file), max_body, most, self._counts)
         self._url = ""
         self._service: HttpService | None = None
 
@@ -118,7 +121,9 @@ class DispatchApi:
             keep_alive=KEEP_ALIVE,
             grace=GRACE,
             limits=HttpLimits(limits.max_connections, limits.head_timeout, limits.body_timeout),
+            refused=self._counts.refused,
         )
+        self._counts.connections = self._service.connections
         self._service.start()
         log.info("dispatch API on %s", self._url)
         _warn_of_plain_http(listeners)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+from collections import Counter
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -89,6 +90,7 @@ class HttpService:
         keep_alive: seconds for which an idle connection is kept.
         grace: seconds in which requests in progress may finish.
         limits: what connections may cost.
+        refused: counts what a limit refused: `max_connections`, `head_timeout` or `body_timeout`.
     """
 
     def __init__(
@@ -101,6 +103,7 @@ class HttpService:
         keep_alive: int,
         grace: int,
         limits: HttpLimits = DEFAULT_LIMITS,
+        refused: Counter[str] | None = None,
     ) -> None:
         self._name = name
         config = uvicorn.Config(
@@ -114,8 +117,13 @@ class HttpService:
             timeout_keep_alive=keep_alive,
             timeout_graceful_shutdown=grace,
         )
-        self._server = _UvicornServer(config, listeners, name, who, limits)
+        refused = Counter() if refused is None else refused
+        self._server = _UvicornServer(config, listeners, HttpLogs(name), who, limits, refused)
         self._task: asyncio.Task[None] | None = None
+
+    def connections(self) -> int:
+        """Return the number of open connections."""
+        return len(self._server.server_state.connections)
 
     def start(self) -> None:
         """Start to accept connections."""
@@ -132,11 +140,18 @@ class _UvicornServer(uvicorn.Server):
     """uvicorn's server for connections that our own `Acceptor` accepts."""
 
     def __init__(
-        self, config: uvicorn.Config, listeners: list[socket.socket], name: str, who: str, limits: HttpLimits
+        self,
+        config: uvicorn.Config,
+        listeners: list[socket.socket],
+        logs: HttpLogs,
+        who: str,
+        limits: HttpLimits,
+        refused: Counter[str],
     ) -> None:
         super().__init__(config)
         self._limits = limits
-        self._logs = HttpLogs(name)
+        self._logs = logs
+        self._refused = refused
         self._acceptor = Acceptor(listeners, self._arrive, who=who, reserve=RESERVE)
         self._refusing = 0
 
@@ -167,6 +182,7 @@ class _UvicornServer(uvicorn.Server):
     async def _refuse(self, connection: socket.socket) -> None:
         """Answer 503 to the first bytes of a connection, and close it."""
         most = self._limits.connections
+        self._refused["max_connections"] += 1
         self._logs.own.warning(
             "%s refused a connection: %d are open, which is the limit", self._logs.name, most
         )
@@ -186,9 +202,8 @@ class _UvicornServer(uvicorn.Server):
             connection.close()
 
     def _protocol(self) -> "_HttpConnection":
-        return _HttpConnection(
-            self._logs, self._limits, config=self.config, server_state=self.server_state, app_state={}
-        )
+        more: dict[str, Any] = {"config": self.config, "server_state": self.server_state, "app_state": {}}
+        return _HttpConnection(self._logs, self._limits, self._refused, **more)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -202,9 +217,10 @@ class _HttpConnection(H11Protocol):
     for the access log would disable that log in the whole process.
     """
 
-    def __init__(self, logs: HttpLogs, limits: HttpLimits, **kwargs: Any) -> None:
+    def __init__(self, logs: HttpLogs, limits: HttpLimits, refused: Counter[str], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.access_log = False
+        self._refused = refused
         self._logs = logs
         self.logger: Any = logs.uvicorn
         self._limits = limits
@@ -267,7 +283,9 @@ class _HttpConnection(H11Protocol):
         """Answer 408 to a request of which too little has come, and close the connection."""
         is_body = self.conn.their_state is h11.SEND_BODY
         begun = is_body or self.conn.trailing_data[0]
-        if begun and self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+        is_answered = self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE)
+        self._refused["body_timeout" if is_body else "head_timeout"] += not is_answered
+        if begun and not is_answered:
             text = f"{'body' if is_body else 'head'}: expected all of it within {seconds:g} s, got a part"
             for event in _closing_answer(408, Problem(TOO_SLOW, text)):
                 self.transport.write(self.conn.send(event) or b"")

@@ -1,7 +1,7 @@
 """Metrics for Prometheus; needs `pip install 'mesa-ws[prometheus]'`."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from weakref import WeakKeyDictionary
 
 from ..close import CloseCode
@@ -10,15 +10,28 @@ from ..messages.message import Message
 from ..server.connection import Connection
 from ..server.middleware import Middleware
 from ..server.node import Node
+from .families import PREFIX, Family, of_server
 
 try:
-    from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
-    from prometheus_client.core import CounterMetricFamily
+    from prometheus_client import (
+        CONTENT_TYPE_LATEST,
+        REGISTRY,
+        CollectorRegistry,
+        Counter,
+        Histogram,
+        ProcessCollector,
+        generate_latest,
+    )
+    from prometheus_client.core import (
+        CounterMetricFamily,
+        GaugeMetricFamily,
+        HistogramMetricFamily,
+        Metric,
+    )
     from prometheus_client.registry import Collector
 except ImportError as error:
     raise ImportError(
-        "mesa_ws.middleware.prometheus: expected prometheus-client, got no such library; "
-        "pip install 'mesa-ws[prometheus]'"
+        "metrics: expected the library prometheus-client, got none; pip install 'mesa-ws[prometheus]'"
     ) from error
 
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -27,75 +40,52 @@ BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
 _CODES = frozenset(int(code) for code in CloseCode)
 
 
-class _Counts(Collector):
-    """Exports counts that the server keeps itself, by the value of a label."""
+class _State(Collector):
+    """Exports what the server itself knows at any time."""
 
-    def __init__(self, name: str, help: str, label: str, counts: Mapping[str, int]) -> None:
-        self._name, self._help, self._label = f"mesa_{name}", help, label
-        self._counts = counts
+    def __init__(self, server: Node) -> None:
+        self._server = server
 
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        family = CounterMetricFamily(self._name, self._help, labels=[self._label])
-        for value, count in self._counts.items():
-            family.add_metric([value], count)
-        yield family
+    def collect(self) -> Iterator[Metric]:
+        return map(_metric, of_server(self._server))
 
 
-class _Count(Collector):
-    """Exports a count that the server keeps."""
+class _Given(Collector):
+    """Exports families that were found out before."""
 
-    def __init__(self, name: str, help: str, read: Callable[[], int]) -> None:
-        self._name = f"mesa_{name}"
-        self._help = help
-        self._read = read
+    def __init__(self, families: Iterable[Family]) -> None:
+        self._families = families
 
-    def collect(self) -> Iterator[CounterMetricFamily]:
-        yield CounterMetricFamily(self._name, self._help, value=self._read())
+    def collect(self) -> Iterator[Metric]:
+        return map(_metric, self._families)
 
 
-def _export_state(server: Node, registry: CollectorRegistry) -> None:
-    """Export what the server itself knows at any time."""
-
-    def gauge(name: str, help: str, read: Callable[[], float]) -> None:
-        Gauge(f"mesa_{name}", help, registry=registry).set_function(read)
-
-    limits, slow = server.connection_limits, server.slow_readers
-    gauge("ids", "Ids with a connection to this server.", lambda: len(server.fanout.by_id))
-    gauge("handshakes", "Handshakes of clients under way.", lambda: limits.handshakes)
-    gauge("waiting_bytes", "Bytes that wait for slow clients.", lambda: slow.waiting)
-    gauge("logins", "Logins under way.", lambda: server.logins.under_way)
-    gauge("logins_waiting", "Logins that wait for their turn.", lambda: len(server.logins.waiting))
-    gauge("loop_lag_seconds", "Longest delay of the event loop lately.", lambda: server.loop_lag.longest)
-    for name, help, label, counts in (
-        ("connections_refused", "Connections that a limit refused.", "limit", limits.refused),
-        ("slow_readers_closed", "Clients closed as too much waited for them.", "limit", slow.closed),
-        ("messages_skipped", "Messages dropped or replaced for slow clients.", "delivery", slow.skipped),
-        ("messages_over_rate", "Messages beyond a rate.", "excess", server.rates.exceeded),
-        ("clients_dropped", "Clients that had gone when it was their turn.", "before", limits.dropped),
-    ):
-        registry.register(_Counts(name, help, label, counts))
-    forwarder = server.handlers.forwarder
-    for name, help, read in (
-        ("handshakes_begun", "Handshakes of clients so far.", lambda: limits.begun),
-        (
-            "portal_events_delayed",
-            "Events of clients that waited for a place in the backlog of portals.",
-            lambda: forwarder.delayed if forwarder is not None else 0,
-        ),
-    ):
-        registry.register(_Count(name, help, read))
+def _metric(family: Family) -> Metric:
+    """Convert a family for prometheus_client."""
+    name, help, labels, samples, kind = family
+    if kind == "histogram":
+        buckets = [(bound[0], count) for bound, count in samples.items() if bound]
+        return HistogramMetricFamily(f"{PREFIX}{name}", help, buckets, samples[()])
+    make = CounterMetricFamily if kind == "counter" else GaugeMetricFamily
+    metric = make(f"{PREFIX}{name}", help, labels=labels)
+    for values, number in samples.items():
+        metric.add_metric(values, number)
+    return metric
 
 
 class PrometheusMetrics(Middleware):
     """Counts what a server does: `server.use(PrometheusMetrics)`.
 
-    No label has a value that clients choose, so clients cannot make unlimited series. prometheus_client
-    exports the numbers, for example with `start_http_server(9000)`.
+    No label has a value that clients choose, so clients cannot make unlimited series. `DispatchApi` and
+    `MetricsServer` export the numbers, as does prometheus_client, for example with `start_http_server(9000)`.
 
     Args:
         server: the server to count for.
         registry: the registry of the metrics; one server to a registry.
         clock: returns the time in seconds.
+
+    Attributes:
+        registry: as above.
 
     Raises:
         InvalidSettings: the registry has such metrics already.
@@ -115,16 +105,15 @@ class PrometheusMetrics(Middleware):
             return Counter(f"mesa_{name}", help, labels, registry=registry)
 
         try:
-            connections = Gauge("mesa_connections", "Open connections.", registry=registry)
+            self._connected = counter("connected", "Connections that were opened.")
         except ValueError as error:
             raise InvalidSettings(
                 "prometheus.registry",
                 "one for each server, such as PrometheusMetrics(server, CollectorRegistry())",
                 "one that has these metrics already",
             ) from error
-        connections.set_function(lambda: len(server.fanout.connections))
-        _export_state(server, registry)
-        self._connected = counter("connected", "Connections that were opened.")
+        registry.register(_State(server))
+        self.registry = registry
         self._authenticated = counter("authenticated", "Logins.")
         self._closed = counter("closed", "Connections that ended.", "code")
         self._received = counter("messages_received", "Messages from clients.")
@@ -197,3 +186,23 @@ class PrometheusMetrics(Middleware):
     async def on_error(self, error: Exception, connection: Connection | None) -> None:
         """Count into `mesa_handler_errors_total`."""
         self._errors.inc()
+
+
+def counting(server: Node) -> PrometheusMetrics:
+    """Return the metrics that a server uses; without any, let it use some, in a registry of their own."""
+    for hook in server.handlers.connection:
+        found = getattr(hook, "__self__", None)
+        if isinstance(found, PrometheusMetrics):
+            return found
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    metrics = PrometheusMetrics(server, registry)
+    server.use(metrics)
+    return metrics
+
+
+def exposition(metrics: PrometheusMetrics, families: Iterable[Family]) -> tuple[bytes, str]:
+    """Return the metrics of a registry and further families as Prometheus reads them, and the media type."""
+    others = CollectorRegistry()
+    others.register(_Given(families))
+    return generate_latest(metrics.registry) + generate_latest(others), CONTENT_TYPE_LATEST

@@ -249,6 +249,7 @@ class Authenticator:
             self._handlers.log.warning(
                 "a client requests authentication, but there is no @server.authenticator; refused"
             )
+            self._logins.failed["refused"] += 1
             connection.obey(connection.protocol.refuse())
             return None, None
         try:
@@ -260,10 +261,12 @@ class Authenticator:
             await self._fail(connection, error)
             return None, None
         if user is None:
+            self._logins.failed["refused"] += 1
             connection.obey(connection.protocol.refuse())
         return user, user is None
 
     async def _fail(self, connection: Connection, error: Exception) -> None:
+        self._logins.failed["error"] += 1
         advice = "raise Refused to refuse a client, return User(id, data) to accept it"
         if isinstance(error, TimeoutError):
             advice = "it took too long; Authentication(timeout=...) gives it longer"

@@ -59,6 +59,7 @@ class Fanout:
         by_id: the connections of each id. Writing to one may end it, which takes it out of its list.
         settle: `LargeDeliveries.settle`.
         lost_count: messages that clients of 1.x have lost, as far as this node found out.
+        lost_and_told: messages that clients of wire 2 have lost, once for each connection that was told.
         log: see `SubscriptionHost`, like the others.
     """
 
@@ -84,7 +85,7 @@ class Fanout:
         self.by_id: dict[str, list[Connection]] = {}
         self._large = LargeDeliveries(self.connections, self._failed)
         self.settle = self._large.settle
-        self.lost_count = 0
+        self.lost_count = self.lost_and_told = 0
         self.redelivered_handlers: Collection[object] = notifications.redelivered_handlers
         self.redelivery_interval = settings.sync.redelivery_interval
         self.is_prompt = settings.wire == "mesa1"  # so that Redis stores nothing longer than 1.x does
@@ -415,7 +416,10 @@ class Fanout:
                 self._notifications.redelivered(entries, connection)
 
     def lost(self, subscription: Subscription, page: Page) -> None:
-        """Count and report, once, messages lost by a client that cannot be notified."""
+        """Count messages lost by a client; report them, once, if it cannot be notified."""
+        if subscription.is_wire2:
+            self.lost_and_told += page.lost
+            return
         self.lost_count += page.lost
         log.warning(
             "%d messages to %r are lost: dropped before they were received", page.lost, subscription.id

@@ -8,7 +8,7 @@ the system's backlog, where they cost nothing.
 
 import asyncio
 import time
-from collections import deque
+from collections import Counter, deque
 
 from ..concurrency.tasks import CANCEL_GRACE, Tasks
 
@@ -79,11 +79,13 @@ class LoginQueue:
     Attributes:
         under_way: number of logins under way.
         waiting: the turns of those that wait.
+        failed: logins that the authenticator `refused`, and those in which it had an `error`.
     """
 
     def __init__(self, most: int) -> None:
         self.under_way = 0
         self.waiting: deque[asyncio.Future[None]] = deque()
+        self.failed = Counter(refused=0, error=0)
         self._most = most
 
     async def __aenter__(self) -> bool:

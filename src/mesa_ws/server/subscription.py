@@ -69,7 +69,7 @@ class SubscriptionHost(Protocol):
         """Take note that the client gets messages stored before its login: all, or the next part."""
 
     def lost(self, subscription: "Subscription", page: Page, /) -> None:
-        """Take note that a client that cannot be notified has lost messages."""
+        """Take note that a client has lost messages."""
 
 
 class Subscription:
@@ -346,7 +346,7 @@ class Subscription:
         return pages
 
     def _add_page(self, page: Page, *, is_first: bool = False) -> None:
-        if page.lost and not self.is_wire2:
+        if page.lost:
             self._host.lost(self, page)
         _read_again_if_missed(self.outbox, self._wanted)
         is_elsewhere = self._wanted is not None and self._wanted.epoch != page.epoch

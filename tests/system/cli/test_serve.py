@@ -5,6 +5,7 @@ import json
 import signal
 import socket
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,6 +85,38 @@ def test_it_tells_its_health(mesa: Starter) -> None:
     started = mesa.serve().document()
     with urllib.request.urlopen(f"{started['api_url']}/health/ready", timeout=10) as answer:
         assert json.load(answer) == {"status": "ready"}
+
+
+def test_it_serves_metrics_and_health_on_a_port_of_their_own(mesa: Starter) -> None:
+    url = mesa.serve("--metrics", "127.0.0.1:0").document()["metrics_url"]
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        assert "\nmesa_connections 0.0\n" in answer.read().decode()
+    with urllib.request.urlopen(url.replace("/metrics", "/health/ready"), timeout=10) as answer:
+        assert json.load(answer) == {"status": "ready"}
+
+
+def test_without_the_library_metrics_say_what_to_install(mesa: Starter) -> None:
+    program = (
+        "-c",
+        "import sys; sys.modules['prometheus_client'] = None; from mesa_ws.cli import main; main()",
+    )
+    server = mesa.serve("--metrics", "127.0.0.1:0", program=program)
+    assert server.ended() == 1
+    assert server.err.splitlines()[-1].endswith("pip install 'mesa-ws[prometheus]'")
+    api_url = mesa.serve("--api-key", KEY, program=program).document()["api_url"]
+    request = urllib.request.Request(f"{api_url}/metrics", headers={"Authorization": f"Bearer {KEY}"})
+    with pytest.raises(urllib.error.HTTPError, match="501") as refused, urllib.request.urlopen(request):
+        pass
+    with refused.value as answer:
+        error = json.load(answer)["error"]
+    assert (error["code"], error["message"][-33:]) == ("unsupported", "pip install 'mesa-ws[prometheus]'")
+
+
+@pytest.mark.parametrize("given", ["9100", "host:", "127.0.0.1:123456", "::1:9100"])
+def test_an_address_for_metrics_that_is_none_is_refused(given: str) -> None:
+    refused = here("check-config", "--insecure-demo-auth", "--metrics", given)
+    assert refused.exit_code == 2
+    assert f"expected HOST:PORT, such as 127.0.0.1:9100, got '{given}'" in " ".join(refused.output.split())
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])

@@ -13,6 +13,8 @@ from prometheus_client import CollectorRegistry
 from mesa_ws import Server
 from mesa_ws.cli.config import SETTINGS, Setting
 from mesa_ws.close import CloseCode
+from mesa_ws.http_server import counts
+from mesa_ws.http_server.counts import ApiCounts
 from mesa_ws.middleware.prometheus import PrometheusMetrics
 from mesa_ws.server import connection_limits, send_queue, slow_readers
 from mesa_ws.settings import ClientSettings, Settings, features
@@ -25,7 +27,7 @@ ROWS = {
 }
 LINKS = set(re.findall(r"\[`([a-z_.]+)`\]\(\.\./reference/configuration\.md#([a-z]+)\)", THREATS))
 
-COUNTING = (connection_limits, send_queue, slow_readers)
+COUNTING = (connection_limits, send_queue, slow_readers, counts)
 
 CLASSES = ("Limits", "Rates")
 """Ends of the names of classes whose numbers are all limits."""
@@ -64,7 +66,8 @@ def metrics() -> set[str]:
     registry = CollectorRegistry()
     PrometheusMetrics(Server(), registry)
     families = list(registry.collect())
-    return {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
+    names = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
+    return names | {family.full_name for family in ApiCounts().families()}
 
 
 def test_every_limit_of_the_code_has_a_row() -> None:

@@ -16,7 +16,7 @@ from ...messages.recipients import check_id
 from ...messages.request import Reply
 from ...settings import Sync, check_namespace
 from ..base import DEFAULT_MEMBERSHIP, Membership, Receive, Watcher
-from ..inbox import AppendResult, Capacity, InboxEvent
+from ..inbox import AppendResult, Backlog, Capacity, InboxEvent
 from ..outbox import Acknowledgement, Page, Read, Standing, Start
 from ..pending import Pending
 from ..presence import PortalWatch
@@ -198,6 +198,10 @@ class MemoryBackend:
         """Append an event to its queue; see `Inbox.append`."""
         self._opened()
         return self._cluster.inbox.append(event, capacity)
+
+    async def backlog(self) -> Backlog:
+        """Return which events wait for portals; see `WithBacklog`."""
+        return self._cluster.inbox.backlog()
 
     async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
         """Store `envelopes` that have a retention, and deliver them to the nodes that hold a recipient.

@@ -13,9 +13,11 @@ from ..inbox import (
     MAX_OBSERVED,
     PARTITIONS,
     AppendResult,
+    Backlog,
     Capacity,
     DeadLetter,
     InboxEvent,
+    QueueBacklog,
     WaitingEvent,
     has_place,
 )
@@ -115,6 +117,14 @@ class MemoryInbox:
         self.rejected = 0
         self._open: dict[str, dict[str, InboxEvent]] = {}  # node -> connection -> its last event
         self._arrival = asyncio.Event()
+
+    def backlog(self) -> Backlog:
+        """Return which events wait; see `PortalConsumer.backlog`."""
+        queues = []
+        for number, queue in enumerate(self.queues):
+            oldest = next((each.at for each in queue.events.values()), None)
+            queues.append(QueueBacklog(number, queue.owner, len(queue.events), oldest))
+        return Backlog(tuple(sorted(self.portals)), tuple(queues), len(self.dead), self.rejected)
 
     def append(self, event: InboxEvent, capacity: Capacity) -> AppendResult:
         """Append an event to its queue, if the queue has capacity."""

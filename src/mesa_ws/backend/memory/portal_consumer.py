@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from ...messages.envelope import Envelope
 from ...settings import check_namespace
-from ..inbox import READ_LIMITS, Backlog, DeadLetter, Ownership, QueueBacklog, Step, WaitingEvent
+from ..inbox import READ_LIMITS, Backlog, DeadLetter, Ownership, Step, WaitingEvent
 from .backend import MemoryHub
 from .inbox import MemoryQueue
 
@@ -92,11 +92,7 @@ class MemoryPortalConsumer:
 
     async def backlog(self) -> Backlog:
         """Return which events wait; see `PortalConsumer.backlog`."""
-        inbox, queues = self._inbox, []
-        for number, queue in enumerate(inbox.queues):
-            oldest = next((each.at for each in queue.events.values()), None)
-            queues.append(QueueBacklog(number, queue.owner, len(queue.events), oldest))
-        return Backlog(tuple(sorted(inbox.portals)), tuple(queues), len(inbox.dead), inbox.rejected)
+        return self._inbox.backlog()
 
     async def dead_letters(self, limit: int) -> list[DeadLetter]:
         """Return the oldest dead letters."""

@@ -5,11 +5,12 @@ from ...messages.envelope import Envelope
 from ...messages.receipt import Position
 from ...messages.request import Reply
 from ..base import Membership, Receive, Watcher
+from ..inbox import Backlog
 from ..outbox import Page, Standing
 from ..presence import PortalWatch
 from ..redis_client.address import Address
 from ..redis_client.command import Call, Command, ms
-from ..redis_client.pipeline import Pipelines
+from ..redis_client.pipeline import Operation, Pipelines
 from ..redis_client.subscriber import Subscriber
 from ..redis_wire.backend import WireBackend
 from ..redis_wire.lease import Pulse
@@ -19,6 +20,7 @@ from .channel import Channel
 from .inbox_writer import InboxWriter
 from .members import Members
 from .node_commands import NodeCommands
+from .portal_consumer import PortalCommands, read_backlog
 from .queue_types import QueueTypes
 from .requester import Requester, replying
 from .wire import NativeHandshake, NativeWire
@@ -177,6 +179,11 @@ class RedisBackend(WireBackend[NativeWire, RedisNode]):
             note: Command = ("HSET", keys.carried_out, self.node_id, f"{position.epoch}:{position.sequence}")
             live: Command = ("PEXPIRE", keys.carried_out, ms(self._timing.expiry))
             self._node.pipelines.main.post([note, live], _nothing)
+
+    async def backlog(self) -> Backlog:
+        """Return which events wait for portals; see `WithBacklog`."""
+        call = PortalCommands(self._wire.keys, "", self._timing.lease).backlog()
+        return await self._run(Operation([call.command], lambda replies: read_backlog(replies[0])))
 
     async def request(self, request: Envelope, timeout: float) -> bytes:
         """Ask the connections of one id; see `AsyncBus.request`."""

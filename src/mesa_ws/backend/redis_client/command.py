@@ -1,13 +1,15 @@
-"""Values for commands, scripts and the description of a server."""
+"""Values for commands, scripts and the description of a server, and counts of calls."""
 
+import asyncio
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from ...errors import BackendRefused
+from ...errors import BackendRefused, BackendUnavailable
 
 CLUSTER = (
     "Redis Cluster is not supported; use a single Redis (redis://), or replicas with Sentinel "
@@ -24,6 +26,7 @@ class ServerInfo(NamedTuple):
         policy: its eviction policy when it is full.
         has_log: whether it writes changes to an append-only file (AOF).
         mode: `standalone`, `cluster` or `sentinel`.
+        used_memory: bytes that it uses.
     """
 
     version: tuple[int, ...] = ()
@@ -31,6 +34,7 @@ class ServerInfo(NamedTuple):
     policy: str = "noeviction"
     has_log: bool = False
     mode: str = "standalone"
+    used_memory: int = 0
 
     @classmethod
     def of(cls, reply: object) -> "ServerInfo":
@@ -43,6 +47,7 @@ class ServerInfo(NamedTuple):
             lines.get("maxmemory_policy", "noeviction"),
             lines.get("aof_enabled") == "1",
             lines.get("redis_mode", "standalone"),
+            int(lines.get("used_memory", 0)),
         )
 
     @classmethod
@@ -127,6 +132,41 @@ def named(**args: str | int) -> bytes:
 def ms(seconds: float) -> int:
     """Convert seconds to milliseconds, at least 1: Redis reads 0 as "forever" or "at once"."""
     return max(1, round(seconds * 1000))
+
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+"""Upper bounds of the classes that durations of calls are counted in."""
+
+
+class CallMeter:
+    """Counts calls, with how long they took until their replies were there, and those that failed.
+
+    Attributes:
+        counts: calls by the first of `SECONDS` that they did not exceed; the last ones took longer.
+        seconds: the sum of their durations.
+        refused: calls that Redis refused, wholly or in part.
+        unavailable: calls that got no reply.
+    """
+
+    __slots__ = ("counts", "refused", "seconds", "unavailable")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(SECONDS) + 1)
+        self.seconds = 0.0
+        self.refused = self.unavailable = 0
+
+    def add(self, done: asyncio.Future[Any], deadline: float, timeout: float) -> None:
+        """Count a call that has ended by now; not one that was cancelled before its deadline."""
+        late = done.get_loop().time() - deadline
+        is_late = done.cancelled()
+        if not done.done() or (is_late and late < 0):
+            return
+        seconds = late + timeout
+        self.counts[bisect_left(SECONDS, seconds)] += 1
+        self.seconds += seconds
+        error = None if is_late else done.exception()
+        self.refused += isinstance(error, BackendRefused)
+        self.unavailable += is_late or isinstance(error, BackendUnavailable)
 
 
 class Handshake(Protocol):

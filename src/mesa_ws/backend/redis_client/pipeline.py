@@ -33,7 +33,7 @@ from ...concurrency.event_loops import abandon_task
 from ...concurrency.tasks import start
 from ...errors import BackendError, BackendUnavailable, MesaError
 from .address import Address
-from .command import Command, Handshake, ServerInfo
+from .command import CallMeter, Command, Handshake, ServerInfo
 from .connection import AsyncConnection, abandon, converse, hang_up
 from .durability import Proof, prove
 from .failures import FOREIGN, failed_call, failed_reply, is_of_no_master, is_partial
@@ -237,8 +237,8 @@ class Pipeline:
         self._attempt: asyncio.Timeout | None = None
         self._group_limit: asyncio.Timeout | None = None
         self._is_closed = False
-        self.generation = 0
-        """Number of connections so far."""
+        self.generation = 0  # number of connections so far
+        self.meter = CallMeter()
         self.on_reconnect: Callable[[], None] | None = None
         """Called after every reconnection: the Redis may have lost data."""
 
@@ -251,9 +251,8 @@ class Pipeline:
         proof: Proof | None = None,
     ) -> list[Any]:
         """Run `commands`; see `carry_out`, and `Batch` for the arguments."""
-        return await self.carry_out(
-            Batch(commands, is_repeatable=is_repeatable, known_for=known_for, proof=proof)
-        )
+        batch = Batch(commands, is_repeatable=is_repeatable, known_for=known_for, proof=proof)
+        return await self.carry_out(batch)
 
     async def carry_out(self, batch: Batch) -> list[Any]:
         """Run the commands of `batch` in order, with no others between them.
@@ -272,6 +271,8 @@ class Pipeline:
         except TimeoutError:
             problem = f"{self._address.label}: no answer within {self._timeout:g} s"
             raise BackendUnavailable(problem, maybe_sent=batch.is_written) from None
+        finally:
+            self.meter.add(batch.future, batch.deadline, self._timeout)
 
     def check(self, proof: Proof) -> None:
         """Check that the Redis of the present connection can give a proof.
@@ -499,9 +500,8 @@ class Pipeline:
         None, for no such limit, where a new connection makes a node synchronize all of its ids, and
         where a batch of the group is not repeatable and would lose its time.
         """
-        if self._used_at is None or self.on_reconnect is not None or not group:
-            return None
-        if not all(batch.is_repeatable for batch in group):
+        is_first = self._used_at is None or self.on_reconnect is not None or not group
+        if is_first or not all(batch.is_repeatable for batch in group):
             return None
         now = asyncio.get_running_loop().time()
         return min(batch.first_limit(now, batch.deadline) for batch in group)
@@ -550,8 +550,7 @@ class Pipeline:
             if isinstance(error, MesaError):
                 failure, cause = batch.doubting(error), error.__cause__
             else:
-                failure = failed_call(self._address.label, error, maybe_sent=batch.is_written)
-                cause = error
+                failure, cause = failed_call(self._address.label, error, maybe_sent=batch.is_written), error
             failure.__cause__ = cause
             batch.settle(failure)
 
@@ -583,6 +582,7 @@ class Pipelines:
     def __init__(self, address: Address, handshake: Handshake, timeout: float) -> None:
         self._all = tuple(Pipeline(address, handshake, timeout) for _ in range(3))
         self.main, self.durable, self.heart = self._all
+        self.durable.meter = self.heart.meter = self.main.meter
 
     async def run(self, operation: Operation[T]) -> T:
         """Run `operation`; see `Pipeline.execute`. Without commands it needs no connection."""

@@ -14,7 +14,10 @@ from ..inbox import AppendResult, Capacity, InboxEvent
 from ..outbox import Acknowledgement, Page, Read, Start
 from ..queries import Query
 from ..redis_client.address import Address
+from ..redis_client.command import CallMeter, ServerInfo
 from ..redis_client.pipeline import Operation
+from ..statistics import Memory, RedisStatistics
+from .handshake import INFO
 from .node import WireNode
 from .operations import WireOperations
 from .timing import EXPIRY, Timing
@@ -125,6 +128,26 @@ class WireBackend(ABC, Generic[WireT, NodeT]):
     async def purge(self, id: str) -> int:
         """Drop all messages of an outbox; see `AsyncBus.purge`."""
         return await self._run(self._wire.purge(id))
+
+    @property
+    def lost(self) -> int:
+        """Number of messages for this node known to be lost since it was opened."""
+        return 0
+
+    def statistics(self) -> RedisStatistics:
+        """Return how the connections are; see `OverRedis`."""
+        node = self._node
+        if node is None:
+            return RedisStatistics(False, 0, CallMeter(), 0)
+        is_connected = node.subscriber.is_subscribed and node.keeper.has_lease
+        pipelines = node.pipelines
+        reconnects = sum(max(0, each.generation - 1) for each in (pipelines.main, pipelines.heart))
+        return RedisStatistics(is_connected, reconnects, pipelines.main.meter, self.lost)
+
+    async def memory(self) -> Memory:
+        """Ask Redis how much memory it uses; see `OverRedis`."""
+        info = await self._run(Operation([INFO], lambda replies: ServerInfo.of(replies[0])))
+        return Memory(info.used_memory, info.max_memory)
 
     async def _run(self, operation: Operation[T]) -> T:
         return await self._opened().pipelines.run(operation)
