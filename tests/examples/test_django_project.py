@@ -8,7 +8,6 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -66,14 +65,6 @@ def _call(request: urllib.request.Request) -> tuple[int, Any]:
         if isinstance(error.reason, ConnectionError):
             raise error.reason from error
         raise
-
-
-@pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
-    redis = RedisServer(tmp_path)
-    redis.start()
-    yield redis
-    redis.stop()
 
 
 SETTINGS = {

@@ -60,6 +60,8 @@ def test_python_in_the_documentation_parses_and_its_imports_exist(page: str, cod
         ("howto/django.md", "django_project/orders/realtime.py"),
         ("howto/django.md", "django_project/orders/tasks.py"),
         ("howto/django.md", "django_project/orders/management/commands/portal.py"),
+        ("howto/flask.md", "flask_app/shop.py"),
+        ("howto/celery.md", "celery_tasks/tasks.py"),
         ("howto/fastapi.md", "fastapi_app/tokens.py"),
         ("howto/fastapi.md", "fastapi_app/callers.py"),
         ("howto/fastapi.md", "fastapi_app/api.py"),

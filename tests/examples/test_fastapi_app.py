@@ -5,7 +5,6 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import NAMESPACE_OID, uuid4, uuid5
@@ -65,14 +64,6 @@ def _call(request: urllib.request.Request) -> Answer:
 async def received(client: Client) -> Message:
     async with asyncio.timeout(LIMIT):
         return await anext(client)
-
-
-@pytest.fixture
-def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
-    redis = RedisServer(tmp_path)
-    redis.start()
-    yield redis
-    redis.stop()
 
 
 @pytest.fixture

@@ -49,9 +49,11 @@ LAYERS: Mapping[str, int] = {
 PLACES: Mapping[str, tuple[str, ...]] = {
     "aiofastnet": ("transports",),
     "aiohappyeyeballs": ("concurrency",),
+    "celery": ("contrib.celery",),
     "click": ("cli",),
     "django": ("contrib.django",),
     "fastapi": ("contrib.fastapi",),
+    "flask": ("contrib.flask",),
     "cryptography": ("tokens",),
     "h11": ("http_server.service",),
     "hiredis": ("backend.redis_client",),
