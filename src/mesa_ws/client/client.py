@@ -72,9 +72,12 @@ class Client:
             keepalive=Keepalive.of(keepalive, "keepalive"),
             limits=ClientLimits.of(limits, "limits"),
         )
-        self._reconnecting = ReconnectingConnection(ServerAddress.of(url, headers, ssl), settings, positions)
+        self._reconnecting = ReconnectingConnection(self._address(url, headers, ssl), settings, positions)
         self._callbacks = Callbacks()
         self._calling: OwnTask | None = None
+
+    def _address(self, url: str, headers: Mapping[str, str] | None, ssl: SSLContext | None) -> ServerAddress:
+        return ServerAddress.of(url, headers, ssl)
 
     async def __aenter__(self) -> Self:
         await self.connect()

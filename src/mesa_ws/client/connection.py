@@ -18,7 +18,7 @@ from ..protocol.correlation import ReplyReceived, RequestReceived
 from ..protocol.events import Authenticated, Close, SendPing, SendText
 from ..protocol.positions import Arrived, Lost, Positions
 from ..settings import ClientSettings
-from ..transports.client_socket import ClientSocket, ServerAddress, connect
+from ..transports.client_socket import ClientSocket, ServerAddress
 from ..transports.websocket import ConnectionEnd
 from .acknowledging import Acknowledging
 from .callbacks import RequestHandlers
@@ -189,7 +189,7 @@ class ClientConnection:
 
     async def open(self, address: ServerAddress) -> None:
         """Connect, and wait for the server's greeting. Cancelling leaves nothing open."""
-        websocket = await connect(address, self, self._settings.limits)
+        websocket = await address.connect(self, self._settings.limits)
         try:
             self.hello = await self._greeting(address)
         except BaseException:

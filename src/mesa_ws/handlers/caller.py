@@ -44,6 +44,11 @@ class Caller:
         self._name = name
         self._pool: Threads | None = None
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether a plain function runs."""
+        return self._pool is not None and bool(self._pool.busy)
+
     def call(
         self, handler: Handler, *args: Any, limit: asyncio.Timeout | None = None
     ) -> Coroutine[Any, Any, Any]:

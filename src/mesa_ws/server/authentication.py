@@ -7,12 +7,12 @@ the connection, which holds it back until the page is written.
 
 import asyncio
 import logging
-import time
 
 from ..backend.base import Backend
 from ..backend.outbox import Page, Start
 from ..backend.queries import Heads
 from ..close import CloseCode
+from ..concurrency.clock import unix_time
 from ..concurrency.tasks import Spawn
 from ..errors import BackendError, InvalidMessage, Refused
 from ..messages.receipt import Position
@@ -114,7 +114,7 @@ class Authenticator:
         """Whether a connection is open, and its user's time and the limits allow a login; end it if not."""
         if connection.protocol.state is State.CLOSED:
             return False
-        if user.expires_at is not None and user.expires_at <= time.time():
+        if user.expires_at is not None and user.expires_at <= unix_time():
             self._handlers.log.info("the authenticator accepted %r until a time that is past", connection)
             connection.obey(connection.protocol.refuse())
             return False
@@ -292,7 +292,7 @@ def start_of(sync: SyncOptions) -> Start:
 
 
 def _seconds_left(user: User | None) -> float | None:
-    return None if user is None or user.expires_at is None else user.expires_at - time.time()
+    return None if user is None or user.expires_at is None else user.expires_at - unix_time()
 
 
 def _accepted_again(accepted: bytes, subscription: Subscription, user: User) -> bytes:

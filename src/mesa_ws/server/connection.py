@@ -6,7 +6,6 @@ client goes straight to its transport, which never waits, or waits in its send q
 """
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Container, Coroutine
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from ..close import CloseCode, check_close
+from ..concurrency.clock import unix_time
 from ..concurrency.deadlines import Deadlines
 from ..concurrency.tasks import Spawn, survive
 from ..concurrency.turns import Turn
@@ -427,7 +427,7 @@ class Connection:
 
     def _set_user(self, user: User) -> None:
         self.user, at = user, user.expires_at
-        self.protocol.expire(None if at is None else self._loop.time() + at - time.time())
+        self.protocol.expire(None if at is None else self._loop.time() + at - unix_time())
         self._stop_timer()
         self._schedule()
 

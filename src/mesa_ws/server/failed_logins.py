@@ -11,10 +11,11 @@ address does not keep the others out.
 """
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from ..concurrency.clock import monotonic
 
 FORGET = 30.0
 """Seconds after which one failed login of an address is forgotten."""
@@ -72,7 +73,7 @@ class FailedLogins:
         self,
         most: int | None,
         network_of: Callable[[str | None], str | None],
-        now: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = monotonic,
     ) -> None:
         self._most = most
         self._network_of = network_of

@@ -241,6 +241,10 @@ class ServerAddress(NamedTuple):
             raise InvalidSettings("ssl", "None for a ws:// URL; use wss:// for TLS", context)
         return cls(str(url), _checked_headers(headers), context)
 
+    async def connect(self, peer: Peer, limits: ClientLimits) -> ClientSocket:
+        """Open a WebSocket to it; see the function `connect`."""
+        return await connect(self, peer, limits)
+
     def __str__(self) -> str:
         parts = urlsplit(self.url)
         return f"{parts.scheme}://{parts.netloc}{parts.path}"

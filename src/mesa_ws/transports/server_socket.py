@@ -395,6 +395,8 @@ class NativeListener:
         path: the only path that is upgraded, compared exactly and without its query; None for all.
     """
 
+    transport_type = NativeTransport
+
     def __init__(self, node: Node, path: str | None = None) -> None:
         if path is not None and not path.startswith("/"):
             raise InvalidSettings("path", "a path that starts with /, such as /ws", path)
@@ -575,6 +577,6 @@ class NativeListener:
             self._node.handlers.log.warning("a trusted proxy names no address of its client; its own counts")
         limit = limits.reached((client or peer)[0])
         if limit is None:
-            return accept(request, NativeTransport(self, feed, client or peer))
+            return accept(request, self.transport_type(self, feed, client or peer))
         limits.refuse(limit, (client or peer)[0])
         return refuse(HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": str(_retry_after())})

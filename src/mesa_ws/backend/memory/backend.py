@@ -2,13 +2,13 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import TypeVar
 from uuid import uuid4
 
 from ...concurrency.blocking import running_loop
+from ...concurrency.clock import unix_time
 from ...errors import BackendUnavailable, MesaError
 from ...messages.envelope import Envelope
 from ...messages.receipt import Position, Receipt
@@ -37,13 +37,10 @@ class MemoryHub:
 
     Args:
         clock: returns the time in seconds of Unix time.
-
-    Attributes:
-        clock: as given; a test may replace it.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        self.clock = clock
+    def __init__(self, clock: Callable[[], float] = unix_time) -> None:
+        self._clock = clock
         self._clusters: dict[str | None, Cluster] = {}
         self._lock = threading.RLock()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -53,12 +50,8 @@ class MemoryHub:
         """Return the cluster of a namespace."""
         with self._lock:
             if namespace not in self._clusters:
-                self._clusters[namespace] = Cluster(self.now)
+                self._clusters[namespace] = Cluster(self._clock)
             return self._clusters[namespace]
-
-    def now(self) -> float:
-        """Return the time in seconds of Unix time."""
-        return self.clock()
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
