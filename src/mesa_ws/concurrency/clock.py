@@ -20,12 +20,8 @@ def monotonic() -> float:
     return time.monotonic() + _moved(running_loop())
 
 
-def move(loop: asyncio.AbstractEventLoop, seconds: float) -> None:
-    """Move the time of an event loop of asyncio forward, for good.
-
-    Raises:
-        AttributeError: it is none of asyncio, and has a time that cannot be moved.
-    """
+def move(loop: asyncio.BaseEventLoop, seconds: float) -> None:
+    """Move the time of an event loop forward, for good."""
     if not hasattr(loop, MOVED):
         patched: Any = loop
         patched.time = _Moved(loop)

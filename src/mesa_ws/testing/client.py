@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Future
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from ssl import SSLContext
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -14,7 +14,8 @@ from ..backend.memory import MemoryBackend
 from ..client import Client, PositionStore
 from ..client.connection import AuthenticationData
 from ..concurrency.clock import move, unix_time
-from ..errors import MesaError, TimedOut
+from ..concurrency.tasks import end, start
+from ..errors import AuthenticationFailed, ConnectionClosed, MesaError, TimedOut
 from ..messages.message import Message
 from ..messages.request import DEFAULT_REQUEST_TIMEOUT
 from ..portal.worker import Worker
@@ -85,10 +86,17 @@ class AsyncTestConnection(Client):
         """Return the messages that have arrived, once the server has nothing more to do; maybe none."""
         await self._client.settle()
         found: list[Message] = []
-        with suppress(TimedOut, StopAsyncIteration):
-            while True:
-                found.append(await self.receive(0))
-        return found
+        while True:
+            receiving = start(self.receive())
+            await self._client.settle()
+            if not receiving.done():
+                end(receiving)
+                await asyncio.wait({receiving})
+                return found
+            try:
+                found.append(receiving.result())
+            except (ConnectionClosed, AuthenticationFailed, StopAsyncIteration):
+                return found
 
     def cut(self) -> None:
         """Cut the connection without a close frame, as a network does that fails; the client comes back."""
@@ -210,18 +218,17 @@ class AsyncTestClient:
         return any(caller.is_busy for caller in (self._server.handlers.caller, *portals))
 
     async def _disconnect(self) -> None:
-        for connection in self._connections:
-            await connection.aclose()
+        while self._connections:
+            await self._connections.pop().aclose()
 
 
 def _move(loop: asyncio.AbstractEventLoop, to: float) -> None:
-    try:
-        move(loop, max(0.0, to - loop.time()))
-    except AttributeError:
+    if not isinstance(loop, asyncio.BaseEventLoop):
         raise MesaError(
             f"advance: expected an event loop of asyncio, got {type(loop).__module__}.{type(loop).__name__}, "
             "whose time cannot be moved; run this test without it"
-        ) from None
+        )
+    move(loop, max(0.0, to - loop.time()))
 
 
 def _next_due(loop: asyncio.AbstractEventLoop) -> float | None:

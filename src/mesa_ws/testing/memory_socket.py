@@ -5,7 +5,6 @@ into pieces; all else is the code of real connections: the rules of the handshak
 """
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Mapping
 from itertools import count
@@ -16,16 +15,20 @@ from multidict import CIMultiDict
 from picows import WSListener, WSMsgType, WSTransport, WSUpgradeRequest
 
 from ..close import CloseCode
-from ..errors import ConnectFailed
+from ..concurrency.clock import unix_time
 from ..server.node import Node
 from ..server.send_queue import PeerState
 from ..settings import ClientLimits
-from ..transports.client_socket import ClientSocket, Peer, ServerAddress, read_retry_after
+from ..transports.client_socket import ClientSocket, Peer, ServerAddress, failure, read_retry_after
 from ..transports.frame_feed import FRAMES_AT_ONCE, FrameFeed
 from ..transports.server_socket import NativeListener, NativeTransport
 
 ROOM = 64 * 1024
 """Bytes that the other end may have unread before frames count as waiting, as in the buffers of a system."""
+
+
+_TOO_BIG = b"Received frame with payload size exceeding max allowed size, %d > %d"
+"""The words of picows."""
 
 
 class Frame(NamedTuple):
@@ -173,8 +176,9 @@ class MemoryEnd:
                 return
             self._size -= len(frame.payload)
             self.other._go_on()
-            if len(frame.payload) > self._max_frame:
-                self.send_close(CloseCode.TOO_BIG)
+            if (size := len(frame.payload)) > self._max_frame:
+                self.send_close(CloseCode.TOO_BIG, _TOO_BIG % (size, self._max_frame))
+                self._note_close(CloseCode.TOO_BIG, "")  # as picows, which tells its user no reason
                 self.disconnect()
                 return
             self._listener.on_ws_frame(cast("WSTransport", self), cast("Any", frame))
@@ -265,10 +269,9 @@ class MemoryListener(NativeListener):
         answer: Any = self._answer(where, cast("FrameFeed", server), request)
         if answer.listener is None:
             status = answer.response.status
-            raise ConnectFailed(
-                f"cannot connect to {address}: expected a WebSocket, got {status.value} {status.phrase}",
-                read_retry_after(answer.response.headers.get("Retry-After"), time.time()),
-            )
+            retry_after = read_retry_after(answer.response.headers.get("Retry-After"), unix_time())
+            problem = f"expected a WebSocket, got {status.value} {status.phrase}"
+            raise failure(address, problem, retry_after)
         websocket = ClientSocket(peer, limits)
         client.begin(websocket)
         server.begin(answer.listener)

@@ -282,12 +282,12 @@ async def connect(address: ServerAddress, peer: Peer, limits: ClientLimits) -> C
         raise
     if not opening.done():
         await dial.hang_up(opening)
-        raise _failure(address, f"no answer within {limits.connect_timeout:g} s")
+        raise failure(address, f"no answer within {limits.connect_timeout:g} s")
     error = opening.exception()
     if error is not None:
-        raise _failure(address, _told(error), _retry_after(error)) from error
+        raise failure(address, _told(error), _retry_after(error)) from error
     if opening.result()[1] is None:
-        raise _failure(address, _HUNG_UP)
+        raise failure(address, _HUNG_UP)
     return websocket
 
 
@@ -320,7 +320,8 @@ class _Dial:
                 await asyncio.wait({websocket.ended})
 
 
-def _failure(address: ServerAddress, problem: str, retry_after: float | None = None) -> ConnectFailed:
+def failure(address: ServerAddress, problem: str, retry_after: float | None = None) -> ConnectFailed:
+    """Return the error for a server that cannot be reached, or refuses the WebSocket."""
     if problem == _HUNG_UP and address.url.startswith("wss:"):
         problem = f"{problem}; {MAY_DEMAND}, which ssl= would show"
     return ConnectFailed(
