@@ -1,4 +1,4 @@
-"""A server in memory: what clients see is what they see over sockets, and time moves when it is told."""
+"""A server in memory: clients see what they see over sockets, and the test moves the time."""
 
 import asyncio
 import threading
@@ -147,7 +147,7 @@ def frames_of(server: Server) -> list[bool]:
     return [connection.is_open for connection in server.connections]
 
 
-async def test_a_client_that_answers_stays_for_a_day_and_one_that_sleeps_does_not(
+async def test_a_client_that_answers_stays_for_hours_and_one_that_sleeps_does_not(
     hub: MemoryHub, log: Log
 ) -> None:
     server = make(hub, log, heartbeat={"enabled": True, "interval": 30.0})
@@ -159,8 +159,8 @@ async def test_a_client_that_answers_stays_for_a_day_and_one_that_sleeps_does_no
         await anna.authenticate({"id": "anna"})
         await bob.authenticate({"id": "bob"})
         before = client.now
-        await client.advance(86_400)
-        assert 86_400 <= client.now - before < 86_460
+        await client.advance(7200)
+        assert 7200 <= client.now - before < 7260
         assert frames_of(server) == [True, True]
         connection = bob._reconnecting.connection
         assert connection is not None
@@ -252,11 +252,34 @@ async def test_a_client_that_reads_nothing_is_closed_when_too_much_waits_for_it(
         connection = bob._reconnecting.connection
         assert connection is not None
         connection.websocket.pause_reading()
-        for _ in range(3):
-            await server.send(Message(0, "x" * 50_000), ["bob"])
+        for number in range(5):
+            await server.send(Message(number + 100, "x" * 50_000), ["bob"])
         await client.settle()
+        [at_server] = server.connections
+        assert at_server.send_queue.is_congested
         connection.websocket.resume_reading()
-        assert [len(each.data) for each in await bob.receive_all()] == [50_000] * 3
+        assert [each.opcode for each in await bob.receive_all()] == [100, 101, 102, 103, 104]
+        assert not at_server.send_queue.is_congested
+
+
+async def test_a_client_whose_messages_wait_for_handlers_is_read_no_further(hub: MemoryHub) -> None:
+    server, handled, go_on = make(hub, limits={"max_queued": 10}), list[Any](), asyncio.Event()
+
+    @server.on_message("WORK")
+    async def work(message: Message, _: Connection) -> None:
+        await go_on.wait()
+        handled.append(message.data)
+
+    async with AsyncTestClient(server) as client, client.connect() as anna:
+        await anna.authenticate({"id": "anna"})
+        for number in range(100):
+            await anna.send(Message(0, number, "WORK"))
+        await client.settle()
+        [connection] = server.connections
+        assert len(connection._events or ()) <= 10
+        go_on.set()
+        await client.settle()
+        assert handled == list(range(100))
 
 
 async def test_a_portal_of_the_hub_runs_with_the_server(hub: MemoryHub) -> None:
