@@ -43,11 +43,12 @@ class Caller:
         self._threads = threads
         self._name = name
         self._pool: Threads | None = None
+        self._in_threads = 0
 
     @property
     def is_busy(self) -> bool:
-        """Whether a plain function runs."""
-        return self._pool is not None and bool(self._pool.busy)
+        """Whether a plain function waits for a thread, or runs in one."""
+        return self._in_threads > 0
 
     def call(
         self, handler: Handler, *args: Any, limit: asyncio.Timeout | None = None
@@ -67,7 +68,11 @@ class Caller:
         if self._pool is None:
             self._pool = Threads(self._threads, self._name)
         run = contextvars.copy_context().run
-        result = await asyncio.wrap_future(self._pool.submit(partial(run, _called, handler, *args)))
+        self._in_threads += 1
+        try:
+            result = await asyncio.wrap_future(self._pool.submit(partial(run, _called, handler, *args)))
+        finally:
+            self._in_threads -= 1
         return await result if isinstance(result, Awaitable) else result
 
 

@@ -178,7 +178,6 @@ class MemoryEnd:
             self.other._go_on()
             if (size := len(frame.payload)) > self._max_frame:
                 self.send_close(CloseCode.TOO_BIG, _TOO_BIG % (size, self._max_frame))
-                self._note_close(CloseCode.TOO_BIG, "")  # as picows, which tells its user no reason
                 self.disconnect()
                 return
             self._listener.on_ws_frame(cast("WSTransport", self), cast("Any", frame))

@@ -112,6 +112,11 @@ async def converse(connect: Callable[..., Client]) -> Log:
     return seen
 
 
+def ends(log: Log) -> list[str]:
+    """The log in an order of its own; without the reason of a large message, which depends on chance."""
+    return sorted(repr(each[: 2 if each[1] == 1009 else 3]) for each in log)
+
+
 @pytest.mark.parametrize("wire", ["sync", "no sync"])
 async def test_clients_in_memory_see_what_clients_over_sockets_see(wire: str) -> None:
     seen, logs = [], []
@@ -122,7 +127,7 @@ async def test_clients_in_memory_see_what_clients_over_sockets_see(wire: str) ->
         async with context as connect:
             seen.append(await converse(connect))
     assert seen[1] == seen[0]
-    assert sorted(map(repr, logs[1])) == sorted(map(repr, logs[0]))
+    assert ends(logs[1]) == ends(logs[0])
     assert [each for each in logs[1] if each[0] == "anna"] == [("anna", "online"), ("anna", 4321, "go away")]
     assert ("carl", 4000, "") in logs[1]
 
