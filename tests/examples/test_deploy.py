@@ -20,6 +20,7 @@ from jsonschema.validators import validator_for
 from redis import Redis
 from ruamel.yaml import YAML
 
+from mesa_ws.cli.config import SETTINGS
 from tests.examples.test_documented_numbers import END
 from tests.redis_server import RedisServer
 from tests.system.cli.mesa_process import LIMIT, MesaProcess
@@ -171,10 +172,11 @@ def test_what_they_start_is_watched_and_ends_as_they_say(name: str, tmp_path: Pa
     (tmp_path / "main.py").write_text(
         "import os\nfrom mesa_ws import Server\nserver = Server(os.environ['DB'])\n"
     )
+    arguments, given = STARTS[name]
+    assert given.keys() <= {setting.variable for setting in SETTINGS.values()}
+    assert (METRICS in given.get("MESA_METRICS", "")) != (METRICS in " ".join(arguments))
     redis = RedisServer(tmp_path, *REDIS_ARGS[1:])
     redis.start()
-    arguments, given = STARTS[name]
-    assert (METRICS in given.get("MESA_METRICS", "")) != (METRICS in " ".join(arguments))
     ports = {"MESA_PORT": "0", "MESA_API_PORT": "0", "DB": redis.url}
     environment = {each: value.replace(f":{METRICS}", ":0") for each, value in given.items()} | ports
     if "MESA_REDIS" in given:
