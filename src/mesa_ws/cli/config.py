@@ -163,6 +163,7 @@ class Configuration(ServerSettings, frozen=True, kw_only=True):
         host: address or name to listen on for clients, several of them, or "" for every address.
         port: port to listen on for clients; 0 for a free one.
         path: the only path that clients may ask for; None for all.
+        one_port: the dispatch API answers on that port, too, and has none of its own.
         redis: URI of the Redis that replicas share; None for one process alone.
         insecure_demo_auth: clients name their id themselves; for trying things out.
         insecure_demo_auth_anywhere: the same, also where other machines can connect.
@@ -173,6 +174,7 @@ class Configuration(ServerSettings, frozen=True, kw_only=True):
     host: Hosts = "127.0.0.1"
     port: Port = 4000
     path: UrlPath | None = None
+    one_port: bool = False
     redis: str | None = None
     insecure_demo_auth: bool = False
     insecure_demo_auth_anywhere: bool = False
@@ -186,7 +188,10 @@ class Configuration(ServerSettings, frozen=True, kw_only=True):
         super().__post_init__()
         if self.redis is not None:
             Address.of(self.redis)
-        if self.api.enabled and 0 != self.port == self.api.port and _overlap(self.host, self.api.host):
+        if self.one_port:
+            if not self.api.enabled:
+                raise InvalidInput("one_port: expected a dispatch API, which api.enabled has turned off")
+        elif self.api.enabled and 0 != self.port == self.api.port and _overlap(self.host, self.api.host):
             raise InvalidInput(f"api.port: expected another one than port, got {self.port} for both")
 
     @property

@@ -38,6 +38,7 @@ _FLAGS = {
     "host": "Address or name to listen on for clients; several are separated by commas, and '' is every one.",
     "port": "Port to listen on for clients; 0 for a free one.",
     "path": "The only path that clients may ask for, such as /ws.",
+    "one_port": "Answer dispatchers on the port of the clients.",
     "redis": "Redis that several servers share: redis://, rediss://, unix:// or redis+sentinel://. "
     "Without it, one process serves alone.",
     "wire": "How servers talk through Redis: native, or mesa1 to share it with npm's @cryb/mesa 1.x.",

@@ -31,7 +31,7 @@ log = logging.getLogger("mesa_ws.server")
 
 Found = TypeVar("Found", Server, Portal)
 
-_OURS = frozenset({"host", "port", "path", "gc_threshold", "metrics"})
+_OURS = frozenset({"host", "port", "path", "one_port", "gc_threshold", "metrics"})
 """Settings of the command itself, in addition to those of the tables below."""
 
 _OUR_TABLES = ("api.", "log.")
@@ -150,7 +150,7 @@ def build(
         key=key,
         keys_file=api.keys_file,
         host=api.host,
-        port=api.port,
+        port=None if configuration.one_port else api.port,
         max_body=api.max_body,
         limits=api,
     )

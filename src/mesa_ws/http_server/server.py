@@ -1,5 +1,6 @@
 """The dispatch API as a service of a server: on its own port, in the same event loop."""
 
+import asyncio
 import logging
 import socket
 from collections.abc import Mapping
@@ -8,6 +9,8 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
+from ..errors import MesaError
+from ..server.request import TakeBack
 from ..settings import Count, Hosts, Port, Seconds, Settings
 from ..transports.listening import HostOrHosts, authority, listen
 from ..transports.run import Server
@@ -22,6 +25,9 @@ GRACE = 5
 """Seconds in which requests in progress may finish when the API stops."""
 
 BACKLOG = 1024
+
+PATHS = b"/v1/", b"/health/"
+"""What paths of the API begin with."""
 
 KEEP_ALIVE = 75
 """Seconds for which an idle connection is kept, longer than our dispatchers keep theirs."""
@@ -53,7 +59,7 @@ class ApiSettings(Settings, frozen=True):
 
     _prefix: ClassVar[str] = "api."
     host: Hosts
-    port: Port
+    port: Port | None
     max_body: Count
     limits: ApiLimits
 
@@ -71,7 +77,8 @@ class DispatchApi:
             when it changes; `docs/reference/http-api.md` shows one. `key` is optional then.
         host: an address or a name of this machine, a list of them, or "" for every address; by
             default only this machine can connect.
-        port: the same on every address; 0 for a free one, see `url`.
+        port: the same on every address; 0 for a free one, see `url`. None for the port of the server itself,
+            where the API answers paths that begin with `/v1/` and `/health/`; `host` does not count then.
         max_body: bytes of the largest request.
         limits: what all requests and connections together may cost.
 
@@ -87,12 +94,13 @@ class DispatchApi:
         key: str | None = None,
         keys_file: str | PathLike[str] | None = None,
         host: HostOrHosts = "127.0.0.1",
-        port: int = 4001,
+        port: int | None = 4001,
         max_body: int = 8 * 1024 * 1024,
         limits: ApiLimits | Mapping[str, Any] = DEFAULT_LIMITS,
     ) -> None:
         settings = ApiSettings.of({"host": host, "port": port, "max_body": max_body, "limits": limits})
         self._settings = settings
+        self._server = server
         self._counts = ApiCounts()
         most = settings.limits.max_bodies
         self._app = application(server, ApiKeys(key, keys_file), max_body, most, self._counts)
@@ -109,10 +117,15 @@ class DispatchApi:
 
         Raises:
             ListenFailed: the port is in use, or the host is no address of this machine.
+            MesaError: without a port of its own, the server has none either, or another API has it.
         """
         host, port, limits = self._settings.host, self._settings.port, self._settings.limits
-        listeners = await listen(host, port, backlog=BACKLOG, who="the dispatch API ")
-        self._url = f"http://{authority(host, listeners[0].getsockname()[1])}"
+        listeners = []
+        if port is None:
+            self._url = self._on_the_servers_port()
+        else:
+            listeners = await listen(host, port, backlog=BACKLOG, who="the dispatch API ")
+            self._url = f"http://{authority(host, listeners[0].getsockname()[1])}"
         self._service = HttpService(
             self._app,
             listeners,
@@ -125,6 +138,8 @@ class DispatchApi:
         )
         self._counts.connections = self._service.connections
         self._service.start()
+        if port is None:
+            self._server.other_requests = self
         log.info("dispatch API on %s", self._url)
         _warn_of_plain_http(listeners)
         return self
@@ -133,8 +148,30 @@ class DispatchApi:
         self, type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Stop listening, and let requests in progress finish within `GRACE` seconds."""
+        if self._server.other_requests is self:
+            self._server.other_requests = None
         if self._service is not None:
             await self._service.aclose()
+
+    # For the server, whose port this API may share.
+
+    def answers(self, path: bytes) -> bool:
+        """Whether requests for this path are for the API."""
+        return path.startswith(PATHS)
+
+    def protocol(self, transport: asyncio.Transport, take_back: TakeBack) -> asyncio.Protocol | None:
+        """Return the protocol of a connection of the server's port; None if there are too many."""
+        return None if self._service is None else self._service.protocol(transport, take_back)
+
+    def _on_the_servers_port(self) -> str:
+        if not self._server.http_url:
+            raise MesaError(
+                "DispatchApi(port=None): expected a server with a port, got one without; "
+                "enter the API inside `async with serve(server, ...)`, or give it to server.run"
+            )
+        if self._server.other_requests is not None:
+            raise MesaError("DispatchApi(port=None): expected one API on the port of the server, got another")
+        return self._server.http_url
 
 
 def _warn_of_plain_http(listeners: list[socket.socket]) -> None:

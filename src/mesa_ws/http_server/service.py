@@ -17,6 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from ..backend.http.problems import OVERLOADED, RETRY_AFTER, TOO_SLOW, Problem, encode_problem
 from ..concurrency.limited_log import LimitedLog
 from ..concurrency.tasks import start
+from ..server.request import TakeBack
 from ..transports.listening import Acceptor
 
 log = logging.getLogger("mesa_ws.server")
@@ -129,6 +130,18 @@ class HttpService:
         """Start to accept connections."""
         self._task = start(self._server.serve(), name=f"mesa {self._name}")
 
+    def protocol(self, transport: asyncio.Transport, take_back: TakeBack) -> asyncio.Protocol | None:
+        """Return the protocol of a connection that another listener has accepted.
+
+        Args:
+            transport: of the connection.
+            take_back: called where the connection has to become a WebSocket.
+
+        Returns:
+            None if there are too many connections; this one is answered, and closes.
+        """
+        return self._server.adopt(transport, take_back)
+
     async def aclose(self) -> None:
         """Stop listening, and let requests in progress finish."""
         if self._task is not None:
@@ -179,13 +192,25 @@ class _UvicornServer(uvicorn.Server):
             connections.discard(protocol)
             raise
 
-    async def _refuse(self, connection: socket.socket) -> None:
-        """Answer 503 to the first bytes of a connection, and close it."""
-        most = self._limits.connections
+    def adopt(self, transport: asyncio.Transport, take_back: TakeBack) -> "_HttpConnection | None":
+        if len(self.server_state.connections) < self._limits.connections:
+            return self._protocol(take_back)
+        self._warn_of_limit()
+        transport.write(_refusal(self._limits.connections))
+        transport.close()
+        return None
+
+    def _warn_of_limit(self) -> None:
         self._refused["max_connections"] += 1
         self._logs.own.warning(
-            "%s refused a connection: %d are open, which is the limit", self._logs.name, most
+            "%s refused a connection: %d are open, which is the limit",
+            self._logs.name,
+            self._limits.connections,
         )
+
+    async def _refuse(self, connection: socket.socket) -> None:
+        """Answer 503 to the first bytes of a connection, and close it."""
+        self._warn_of_limit()
         if self._refusing >= REFUSALS:
             connection.close()
             return
@@ -201,9 +226,9 @@ class _UvicornServer(uvicorn.Server):
             self._refusing -= 1
             connection.close()
 
-    def _protocol(self) -> "_HttpConnection":
+    def _protocol(self, take_back: TakeBack | None = None) -> "_HttpConnection":
         more: dict[str, Any] = {"config": self.config, "server_state": self.server_state, "app_state": {}}
-        return _HttpConnection(self._logs, self._limits, self._refused, **more)
+        return _HttpConnection(self._logs, self._limits, self._refused, take_back, **more)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -217,8 +242,16 @@ class _HttpConnection(H11Protocol):
     for the access log would disable that log in the whole process.
     """
 
-    def __init__(self, logs: HttpLogs, limits: HttpLimits, refused: Counter[str], **kwargs: Any) -> None:
+    def __init__(
+        self,
+        logs: HttpLogs,
+        limits: HttpLimits,
+        refused: Counter[str],
+        take_back: TakeBack | None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
+        self._take_back = take_back
         self.access_log = False
         self._refused = refused
         self._logs = logs
@@ -300,6 +333,21 @@ class _HttpConnection(H11Protocol):
         """Give the peer a time to read what was written; the transport would wait for ever."""
         if self._abortion is None:
             self._abortion = self.loop.call_later(self._limits.body, self.transport.abort)
+
+    def _should_upgrade_to_ws(self) -> bool:
+        return self._take_back is not None
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Give the connection back: a proxy sends a WebSocket over one that it has used for requests."""
+        take_back = self._take_back
+        if take_back is None:
+            return
+        self.connections.discard(self)
+        _cancel(self._deadline)
+        _cancel(self._abortion)
+        head = [b"%b %b HTTP/1.1\r\n" % (event.method, event.target)]
+        head += [b"%b: %b\r\n" % (name, value) for name, value in self.headers]
+        take_back(self.transport, b"".join([*head, b"\r\n"]))
 
     def _unsupported_upgrade_warning(self) -> None:
         self._logs.own.warning(

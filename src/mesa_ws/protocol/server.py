@@ -110,6 +110,7 @@ class Terms:
     Args:
         settings: the server's settings.
         has_authenticator: whether the server can answer op 2; if not, op 2 has no deadline.
+        has_pings: whether the transport has Pings; if not, op 1 stands for them.
     """
 
     __slots__ = (
@@ -117,6 +118,7 @@ class Terms:
         "allows_anonymous",
         "deadline",
         "has_authenticator",
+        "has_pings",
         "heartbeat",
         "hello",
         "keepalive",
@@ -127,7 +129,7 @@ class Terms:
         "version",
     )
 
-    def __init__(self, settings: ServerSettings, *, has_authenticator: bool) -> None:
+    def __init__(self, settings: ServerSettings, *, has_authenticator: bool, has_pings: bool = True) -> None:
         authentication = settings.authentication
         self._sends_user_object = authentication.send_user_object
         self.allows_anonymous = authentication.anonymous
@@ -137,7 +139,8 @@ class Terms:
         self.version = settings.rules.version if settings.rules.enforce_equal_versions else None
         self.heartbeat: Heartbeat | None = settings.heartbeat if settings.heartbeat.enabled else None
         self.keepalive: Keepalive | None = settings.keepalive if settings.keepalive.enabled else None
-        self.pings_for_proof = settings.sync.proof == "ping"
+        self.has_pings = has_pings
+        self.pings_for_proof = has_pings and settings.sync.proof == "ping"
         self.speaks_wire2 = settings.wire == "native"
         self.reserved = reserved_opcodes(settings.wire)
         self.hello = encode_frame(Op.HELLO, _hello(settings))
@@ -396,6 +399,8 @@ class ServerProtocol:
 
     def _as_probe(self, output: Output, now: float) -> Output:
         """Count a heartbeat, or a Ping where Pings are the probes, as a probe."""
+        if isinstance(output, SendPing) and not self._terms.has_pings:
+            output = SendText(_PROBE)
         if self._terms.pings_for_proof:
             return self._ping(now) if isinstance(output, SendPing) else output
         return output._replace(token=self._probes.ask(now)) if isinstance(output, SendText) else output

@@ -34,6 +34,11 @@ class LoopTasks(TaskOwner):
         self._thread = 0
         self._waited: set[Future[Any]] = set()
 
+    @property
+    def is_in_this_loop(self) -> bool:
+        """Whether the node runs in the event loop of the caller."""
+        return self._loop is asyncio.get_running_loop()
+
     def in_loop(self, callback: Callable[..., None], *args: Any) -> None:
         """Call `callback` in the event loop: at once from there, and soon from another thread."""
         loop = self._loop

@@ -41,7 +41,7 @@ from .overload import LoginQueue, LoopLag
 from .portal_forwarding import Forwarder
 from .rates import ClientRates
 from .registrations import Handlers
-from .request import Request
+from .request import OtherRequests, Request
 from .send_queue import Transport
 from .slow_readers import SlowReaders
 
@@ -65,6 +65,7 @@ class Node(Hooks, LoopTasks):
         connection_limits: counts connections, and refuses those over a limit.
         slow_readers: bounds what waits for all connections together.
         rates: limits of what clients send, and counts what is beyond.
+        other_requests: answers requests for something else on the port of the WebSockets; None for none.
         fanout: delivers messages to connections.
         authentication: handles the logins of connections.
         notifications: tells middleware of messages.
@@ -121,9 +122,11 @@ class Node(Hooks, LoopTasks):
         self._retention = Retention.of(self.settings.sync)
         self.reserved = reserved_opcodes(self.settings.wire)
         self._host = self._connection_host()
+        self.other_requests: OtherRequests | None = None
         self._is_stopping = False
         self._node_id = ""
         self._terms: Terms | None = None
+        self._pingless: Terms | None = None
 
     def _connection_host(self) -> ConnectionHost:
         limits = self.settings.limits
@@ -173,6 +176,11 @@ class Node(Hooks, LoopTasks):
     def presence(self) -> ClusterPresence:
         """The ids that have connections, anywhere in the cluster."""
         return ClusterPresence(self.backend)
+
+    @property
+    def is_unstarted(self) -> bool:
+        """Whether nothing has started the node yet."""
+        return self._loop is None and not self._is_stopping
 
     @property
     def is_running(self) -> bool:
@@ -448,15 +456,31 @@ class Node(Hooks, LoopTasks):
         target: str,
         headers: Mapping[str, str],
         remote_address: tuple[str, int] | None,
+        *,
+        has_pings: bool = True,
     ) -> Connection:
-        """Add the connection of a client whose handshake is done; see `Request` for the arguments."""
-        terms = self.terms
+        """Add the connection of a client whose handshake is done.
+
+        Args:
+            transport: the client's WebSocket.
+            target: as for `Request`, like the next two.
+            headers: as well.
+            remote_address: as well.
+            has_pings: whether the transport has Pings.
+        """
+        terms = self.terms if has_pings else self._terms_without_pings()
         name = f"{self._node_id}.{next(self._numbers)}"  # no connection had it before, on any node
         request = Request(target, headers, remote_address)
         connection = Connection(self._host, terms, name, transport, request)
         self.fanout.add(connection)
         connection.open(terms.hello)
         return connection
+
+    def _terms_without_pings(self) -> Terms:
+        has_authenticator = self.terms.has_authenticator
+        if self._pingless is None or self._pingless.has_authenticator != has_authenticator:
+            self._pingless = Terms(self.settings, has_authenticator=has_authenticator, has_pings=False)
+        return self._pingless
 
     async def _open(self) -> None:
         settings = self.settings

@@ -1,7 +1,22 @@
-"""The request that began a connection."""
+"""The request that began a connection, and requests for something else on the same port."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Protocol
 from urllib.parse import parse_qsl
+
+TakeBack = Callable[[asyncio.Transport, bytes], None]
+"""Takes a connection with the head of a request to upgrade, which came after requests for something else."""
+
+
+class OtherRequests(Protocol):
+    """A service that answers some requests that come to the port of the WebSockets."""
+
+    def answers(self, path: bytes) -> bool:
+        """Whether requests for this path, given without its query, are for the service."""
+
+    def protocol(self, transport: asyncio.Transport, take_back: TakeBack) -> asyncio.Protocol | None:
+        """Return the protocol of a connection from now on; None if it was refused, and is closed."""
 
 
 class Request:

@@ -28,32 +28,55 @@ class _File(NamedTuple):
     etag: str
 
 
+class FileAnswer(NamedTuple):
+    """The answer to a GET for a file.
+
+    Attributes:
+        status: 200, or 304 if the browser has the file.
+        fields: of the header.
+        body: the file; None with 304.
+    """
+
+    status: HTTPStatus
+    fields: dict[str, str]
+    body: bytes | None
+
+
 class BrowserClient:
     """Answers requests for the files of the client, as they were when the first server started."""
 
     def __init__(self) -> None:
         self._files = {path: _read(name) for path, name in FILES.items()}
 
-    def answer(self, request: WSUpgradeRequest) -> Answer | None:
-        """Return the answer to a request for one of the files; None for every other request."""
-        file = self._files.get(request.path.partition(b"?")[0])
+    def find(self, path: bytes, known: str) -> FileAnswer | None:
+        """Return the answer to a GET for one of the files; None for every other path.
+
+        Args:
+            path: without the query.
+            known: the values of `If-None-Match`.
+        """
+        file = self._files.get(path)
         if file is None:
             return None
-        known = ",".join(request.headers.getall("if-none-match", []))
         if known.strip() == "*" or file.etag in _tags(known):
-            return _respond(HTTPStatus.NOT_MODIFIED, file.etag)
-        return _respond(HTTPStatus.OK, file.etag, file.body)
+            fields = {name: value for name, value in _FIELDS.items() if name != "Content-Type"}
+            return FileAnswer(HTTPStatus.NOT_MODIFIED, fields | {"ETag": file.etag}, None)
+        return FileAnswer(HTTPStatus.OK, _FIELDS | {"ETag": file.etag}, file.body)
+
+    def answer(self, request: WSUpgradeRequest) -> Answer | None:
+        """Return the answer to a request for one of the files; None for every other request."""
+        known = ",".join(request.headers.getall("if-none-match", []))
+        found = self.find(request.path.partition(b"?")[0], known)
+        if found is None:
+            return None
+        response: Any = WSUpgradeResponse.create_ok_response(found.body, found.fields)
+        response.status = found.status
+        if found.body is None:
+            response.headers.pop("Content-Type", None)
+        return Answer(response, None)
 
 
 @cache
 def _read(name: str) -> _File:
     body = files("mesa_ws").joinpath("browser", name).read_bytes()
     return _File(body, f'"{sha256(body).hexdigest()[:32]}"')
-
-
-def _respond(status: HTTPStatus, etag: str, body: bytes | None = None) -> Answer:
-    response: Any = WSUpgradeResponse.create_ok_response(body, _FIELDS | {"ETag": etag})
-    response.status = status
-    if body is None:
-        del response.headers["Content-Type"]
-    return Answer(response, None)

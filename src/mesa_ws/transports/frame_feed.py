@@ -50,6 +50,10 @@ _SPARE = 257
 """Bytes of picows' buffer that stay free, or picows doubles it; so it does above nine tenths."""
 
 
+HandOver = Callable[[asyncio.Transport, bytes], bool]
+"""See `FrameFeed`."""
+
+
 class FrameFeed(asyncio.BufferedProtocol):
     """Protocol of one client's socket, which gives what it reads to a `WSProtocol`.
 
@@ -59,14 +63,18 @@ class FrameFeed(asyncio.BufferedProtocol):
         make: makes the `WSProtocol`.
         room: memory to read into; all feeds of an event loop share it, as it is empty between reads.
         max_frame: bytes of a frame beyond which picows gets its head, and refuses it.
+        hand_over: gets the head of the request, with what came after it, and returns whether the request is
+            for something else; then the connection has another protocol already.
 
     Attributes:
         protocol: the `WSProtocol`, from the beginning of the connection to its end.
         is_head: whether the answer to the request must have no body.
+        is_handed_over: whether the connection has another protocol.
     """
 
     __slots__ = (
         "_fits",
+        "_hand_over",
         "_head",
         "_is_held",
         "_is_idle",
@@ -81,14 +89,22 @@ class FrameFeed(asyncio.BufferedProtocol):
         "_transport",
         "_turn",
         "_waiting",
+        "is_handed_over",
         "is_head",
         "protocol",
     )
 
-    def __init__(self, make: Callable[["FrameFeed"], WSProtocol], room: memoryview, max_frame: int) -> None:
+    def __init__(
+        self,
+        make: Callable[["FrameFeed"], WSProtocol],
+        room: memoryview,
+        max_frame: int,
+        hand_over: HandOver,
+    ) -> None:
         self._make = make
+        self._hand_over = hand_over
         self.protocol: WSProtocol
-        self.is_head = False
+        self.is_head = self.is_handed_over = False
         self._room = room
         self._max_frame = max_frame
         self._transport: asyncio.Transport
@@ -126,6 +142,8 @@ class FrameFeed(asyncio.BufferedProtocol):
             return
         if self._head is not None:
             data = self._read_head(self._head, data)
+            if self.is_handed_over:
+                return
         if self._waiting:
             data, self._waiting = memoryview(self._waiting + data), b""
         if self._waiting_for_turn():  # the transport had read more before it paused
@@ -186,6 +204,11 @@ class FrameFeed(asyncio.BufferedProtocol):
         head += data
         end = head.find(_END_OF_HEAD)
         if end < 0 and len(head) < MAX_HEAD:
+            return self._room[:0]
+        if end >= 0 and self._hand_over(self._transport, bytes(head)):
+            self._head, self.is_handed_over = None, True
+            self.protocol.connection_lost(None)
+            del self.protocol
             return self._room[:0]
         end = end + len(_END_OF_HEAD) if end >= 0 else len(head)
         rest, self._head = memoryview(head[end:]), None

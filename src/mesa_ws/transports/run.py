@@ -22,8 +22,10 @@ from contextlib import (
     contextmanager,
     suppress,
 )
+from functools import cached_property
 from ssl import SSLContext
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from types import TracebackType
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 from ..concurrency.blocking import has_event_loop
 from ..concurrency.left_behind import report_tasks
@@ -34,6 +36,8 @@ from ..server.node import Node
 from ..settings import Count, Settings
 from ..text import plain
 from ..version import __version__
+from .asgi import AsgiApplication, Scope
+from .asgi_socket import Receive, Send
 from .event_loop import CANCEL_GRACE, PlainLoop, new_event_loop, own_event_loop
 from .listening import HostOrHosts, authority
 from .server_socket import NativeListener
@@ -274,8 +278,40 @@ class Server(Node, metaclass=_Listing):
         Unsupported: this version does not support an option.
     """
 
+    http_url = ""
+    """URL for requests to the port of the server itself, while `serve` or `run` serves one."""
+
     def __dir__(self) -> list[str]:
         return [*vars(self), *dir(type(self))]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve as an ASGI application, such as one that a web framework mounts.
+
+        `docs/howto/one-port.md` shows how. The first connection starts the server, unless a lifespan has.
+        """
+        await self._asgi(scope, receive, send)
+
+    async def __aenter__(self) -> Self:
+        """Start the server without a port of its own, for connections that come by ASGI.
+
+        Raises:
+            BackendUnavailable: the backend cannot be reached.
+            BackendRefused: the backend refuses.
+            MesaError: the server is running already.
+        """
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop the server: close its connections, let handlers finish, and leave the cluster."""
+        await self.stop()
+        await self._asgi.wait_closed()
+
+    @cached_property
+    def _asgi(self) -> AsgiApplication:
+        return AsgiApplication(self)
 
     def run(
         self,
@@ -368,6 +404,7 @@ async def serve(
     await server.start()
     try:
         bound = await listener.start(host, port, ssl)
+        server.http_url = f"{'https' if ssl else 'http'}://{authority(*bound)}"
         async with AsyncExitStack() as running:
             for service in services:
                 await running.enter_async_context(service)
@@ -376,6 +413,7 @@ async def serve(
             finally:
                 listener.stop_accepting()
     finally:
+        server.http_url = ""
         listener.stop_accepting()
         await server.stop()
         await listener.wait_closed()

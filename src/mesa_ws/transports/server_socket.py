@@ -303,6 +303,8 @@ _TARGET = re.compile(rb"/[^\x00-\x20\x7f#]*")
 _KEY = re.compile("[A-Za-z0-9+/]{22}==")
 """16 bytes in base64 (RFC 6455 section 4.1)."""
 
+_ASKS_FOR_WEBSOCKET = re.compile(rb"\r\nupgrade[ \t]*:[ \t]*websocket", re.IGNORECASE)
+
 Answer = WSUpgradeResponseWithListener
 
 
@@ -523,11 +525,11 @@ class NativeListener:
         make = partial(self._protocol, peer)
         transport, feed = await aiofastnet.connect_accepted_socket(
             QuietLoop(loop) if tls else loop,  # type: ignore[arg-type]
-            lambda: FrameFeed(make, self._room, self._limits.max_message),
+            lambda: FrameFeed(make, self._room, self._limits.max_message, self._hand_over),
             connection,
             **tls,
         )
-        if transport.is_closing():
+        if transport.is_closing() or feed.is_handed_over:
             return
         try:
             async with asyncio.timeout_at(deadline):
@@ -537,6 +539,29 @@ class NativeListener:
         except asyncio.CancelledError:
             transport.abort()
             raise
+
+    def _hand_over(self, transport: asyncio.Transport, data: bytes) -> bool:
+        """Give a connection to another service on this port, if that answers its first request."""
+        others = self._node.other_requests
+        head = data.partition(b"\r\n\r\n")[0]
+        path = head.partition(b" ")[2].partition(b" ")[0].partition(b"?")[0]
+        if others is None or not others.answers(path) or _ASKS_FOR_WEBSOCKET.search(head):
+            return False
+        protocol: Any = others.protocol(transport, self._take_back)
+        if protocol is not None:
+            transport.set_protocol(protocol)
+            protocol.connection_made(transport)
+            protocol.data_received(data)
+        return True
+
+    def _take_back(self, transport: asyncio.Transport, head: bytes) -> None:
+        """Take a connection with a request to upgrade, which a proxy had used for other requests before."""
+        make = partial(self._protocol, transport.get_extra_info("peername")[:2])
+        feed = FrameFeed(make, self._room, self._limits.max_message, self._hand_over)
+        transport.set_protocol(feed)
+        feed.connection_made(transport)
+        feed.get_buffer(-1)[: len(head)] = head
+        feed.buffer_updated(len(head))
 
     def _protocol(self, peer: RemoteAddress, feed: FrameFeed) -> WSProtocol:
         # What picows' own `ws_create_server` does for a connection that it accepts itself.

@@ -1,4 +1,4 @@
-"""Every test here runs on asyncio's own event loop and on uvloop."""
+"""Every test here runs on asyncio's own event loop and on uvloop; and over ASGI, unless it is `native`."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -11,6 +11,7 @@ import uvloop
 from mesa_ws.messages.recipients import User
 from mesa_ws.server.connection import Connection
 from mesa_ws.transports.run import Endpoint, Server, serve
+from tests.system.asgi import LANE, serve_asgi
 
 from .peer import Peer
 
@@ -21,7 +22,11 @@ Joining = Callable[..., Awaitable[Peer]]
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    lanes = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    fixtures = getattr(item, "fixturenames", ())
+    if "serving" in fixtures and item.get_closest_marker("native") is None:
+        lanes[LANE] = uvloop.new_event_loop
+    return lanes
 
 
 @pytest.fixture
@@ -32,11 +37,13 @@ async def stack(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AsyncExitStack
 
 
 @pytest.fixture
-def serving(stack: AsyncExitStack) -> Serving:
-    """Serves a server until the test ends."""
+def serving(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Serving:
+    """Serves a server until the test ends, natively or over ASGI."""
+    is_asgi = LANE in request.node.callspec.id.split("-")
 
     async def start(server: Server, **options: Any) -> Endpoint:
-        return await stack.enter_async_context(serve(server, **options))
+        running = serve_asgi(server, **options) if is_asgi else serve(server, **options)
+        return await stack.enter_async_context(running)
 
     return start
 

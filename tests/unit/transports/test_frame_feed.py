@@ -68,6 +68,11 @@ class Socket(asyncio.Transport):
         return 0
 
 
+def _keep(transport: asyncio.Transport, data: bytes) -> bool:
+    """Hand no connection over."""
+    return False
+
+
 class Client(WSListener):
     """A client's end of the test: what arrived of it, message by message."""
 
@@ -78,7 +83,9 @@ class Client(WSListener):
         self.socket = Socket()
         self._fragments = Fragments(MAX_FRAME, 1000)
         self._kind = 0
-        self.feed = FrameFeed(lambda _: self._protocol(), memoryview(bytearray(READ_AT_ONCE)), MAX_FRAME)
+        self.feed = FrameFeed(
+            lambda _: self._protocol(), memoryview(bytearray(READ_AT_ONCE)), MAX_FRAME, _keep
+        )
         self.feed.connection_made(self.socket)
 
     @classmethod

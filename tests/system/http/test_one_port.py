@@ -1,0 +1,146 @@
+"""The dispatch API on the port of the WebSockets."""
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from mesa_ws.backend.http.routes import DISPATCH
+from mesa_ws.dispatcher import AsyncDispatcher
+from mesa_ws.errors import MesaError
+from mesa_ws.http_server.server import ApiLimits, DispatchApi
+from mesa_ws.messages.message import Message
+from mesa_ws.messages.recipients import User
+from mesa_ws.transports.run import Endpoint, Server, serve
+from tests.certificates import make_certificate, server_side
+from tests.http_site import KEY
+from tests.system.server.peer import LIMIT, Peer
+
+UPGRADE = (
+    b"GET /anything HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+class HttpPeer:
+    """A TCP client that reads answers one by one."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    async def ask(self, request: bytes) -> tuple[int, bytes]:
+        self.writer.write(request)
+        async with asyncio.timeout(LIMIT):
+            head = (await self.reader.readuntil(b"\r\n\r\n")).decode().lower()
+            size = head.partition("content-length: ")[2].partition("\r")[0]
+            return int(head.split()[1]), await self.reader.readexactly(int(size or 0))
+
+    async def get(self, path: str, extra: str = "") -> tuple[int, bytes]:
+        return await self.ask(f"GET {path} HTTP/1.1\r\nHost: x\r\n{extra}\r\n".encode())
+
+
+class Port:
+    """A server with its API on one port, and peers until the test ends."""
+
+    def __init__(self, endpoint: Endpoint, api: DispatchApi, tls: ssl.SSLContext | None = None) -> None:
+        self.endpoint, self.api, self.tls = endpoint, api, tls
+        self.stack = AsyncExitStack()
+
+    async def peer(self) -> HttpPeer:
+        where = self.endpoint.host, self.endpoint.port
+        reader, writer = await asyncio.open_connection(*where, ssl=self.tls)
+        self.stack.callback(writer.close)
+        return HttpPeer(reader, writer)
+
+
+def accepting() -> Server:
+    server = Server()
+
+    @server.authenticator
+    async def authenticate(data: dict[str, str], _: object) -> User:
+        return User(data["id"])
+
+    return server
+
+
+@pytest.fixture(params=["plain", "tls"])
+async def port(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Port]:
+    server, inside, outside = accepting(), None, None
+    if request.param == "tls":
+        inside = server_side(make_certificate(tmp_path / "certificate.pem"))
+        outside = ssl.create_default_context()
+        outside.check_hostname, outside.verify_mode = False, ssl.CERT_NONE
+    api = DispatchApi(server, key=KEY, port=None, limits=ApiLimits(max_connections=3))
+    async with serve(server, "127.0.0.1", 0, api, ssl=inside) as endpoint:
+        port = Port(endpoint, api, outside)
+        async with port.stack:
+            yield port
+
+
+async def test_paths_tell_what_a_request_is_for(port: Port) -> None:
+    peer = await port.peer()
+    answers = [await peer.get(path) for path in ("/health/live", "/health/ready", "/v1/nothing")]
+    assert [status for status, _ in answers] == [200, 200, 404]
+    dispatch = b'{"message":{"op":0,"d":1,"t":"T"},"recipients":["1"]}'
+    head = f"POST {DISPATCH.path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(dispatch)}\r\n"
+    assert (await peer.ask(head.encode() + b"\r\n" + dispatch))[0] == 401
+    known = f"{head}Authorization: Bearer {KEY}\r\nUpgrade: h2c\r\n\r\n".encode()
+    status, receipts = await peer.ask(known + dispatch)
+    assert (status, type(json.loads(receipts))) == (200, dict), "another upgrade is none that is asked of us"
+    for path, expected in (("/mesa.js", 200), ("/", 426), ("/v2", 426)):
+        assert (await (await port.peer()).get(path))[0] == expected, path
+
+
+async def test_a_connection_that_was_used_for_requests_becomes_a_websocket(port: Port) -> None:
+    peer = await port.peer()
+    for _ in range(2):
+        assert (await peer.get("/health/live"))[0] == 200
+    assert (await peer.ask(UPGRADE))[0] == 101
+    async with asyncio.timeout(LIMIT):
+        first, size = await peer.reader.readexactly(2)
+        assert (first, json.loads(await peer.reader.readexactly(size))["op"]) == (0x81, 10)
+    others = [await port.peer() for _ in range(3)]
+    assert [(await other.get("/health/live"))[0] for other in others] == [200] * 3, "its place is free"
+
+
+async def test_connections_beyond_the_limit_are_answered(port: Port) -> None:
+    kept = [await port.peer() for _ in range(3)]
+    assert [(await peer.get("/health/live"))[0] for peer in kept] == [200] * 3
+    refused = await port.peer()
+    assert (await refused.get("/health/live"))[0] == 503
+    async with asyncio.timeout(LIMIT):
+        assert await refused.reader.read() == b"", "and closed"
+    kept[0].writer.close()
+    await kept[0].writer.wait_closed()
+    async with asyncio.timeout(LIMIT):
+        while (await (await port.peer()).get("/health/live"))[0] != 200:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_dispatcher_reaches_a_client_by_one_address() -> None:
+    server = accepting()
+    api = DispatchApi(server, key=KEY, port=None)
+    async with serve(server, "127.0.0.1", 0, api) as endpoint, Peer.connect(endpoint.url) as peer:
+        await peer.authenticate("1")
+        assert api.url == f"http://127.0.0.1:{endpoint.port}"
+        async with AsyncDispatcher(api.url, key=KEY) as dispatcher:
+            for number in range(3):
+                receipt = await dispatcher.dispatch(Message(0, number, "N"), ["1"])
+                assert receipt.deliveries["1"].online == 1
+        assert [frame["d"] for frame in await peer.messages(3)] == [0, 1, 2]
+
+
+async def test_there_is_no_api_without_a_port_and_no_second_one() -> None:
+    server = accepting()
+    with pytest.raises(MesaError, match="expected a server with a port"):
+        async with DispatchApi(server, key=KEY, port=None):
+            pass
+    async with serve(server, "127.0.0.1", 0, DispatchApi(server, key=KEY, port=None)):
+        with pytest.raises(MesaError, match="expected one API"):
+            async with DispatchApi(server, key=KEY, port=None):
+                pass
+    assert server.other_requests is None
