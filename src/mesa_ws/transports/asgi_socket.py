@@ -213,11 +213,15 @@ class AsgiTransport:
             return
         text = event.get("text")
         payload: bytes = event["bytes"] if text is None else text.encode()
-        if len(payload) <= self._max_message:
-            self._connection.receive(payload)
-        else:
+        if len(payload) > self._max_message:
             why = f"message of more than {self._max_message} bytes"
             self._connection.obey(Close(CloseCode.TOO_BIG, why))
+            return
+        try:
+            self._connection.receive(payload)
+        except Exception:
+            log.exception("a bug in the server ended %r; the client may reconnect", self._connection)
+            self._connection.obey(Close(CloseCode.INTERNAL_ERROR, "a bug in the server"))
 
     async def _write_all(self, send: Send) -> None:
         """Send what is queued, and the close frame; the reader learns of the end, or is ended."""

@@ -15,6 +15,8 @@ from tests.certificates import make_certificate, server_side
 from .conftest import Serving, accepting
 from .peer import LIMIT, RawPeer
 
+pytestmark = pytest.mark.native("the bytes of the answers")
+
 NAMES = ("mesa.js", "mesa.mjs")
 BROWSER = files("mesa_ws").joinpath("browser")
 

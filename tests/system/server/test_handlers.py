@@ -47,6 +47,7 @@ async def test_a_connections_life_is_told_in_order(serving: Serving, join: Joini
     ]
 
 
+@pytest.mark.native("a cut")
 async def test_a_cut_connection_is_told_as_1006(serving: Serving, join: Joining) -> None:
     server = accepting()
     codes: asyncio.Queue[int] = asyncio.Queue()
@@ -352,6 +353,7 @@ async def test_a_close_that_rfc_6455_does_not_allow_is_refused(
         connection.disconnect(code, reason)
 
 
+@pytest.mark.native("an empty close frame")
 async def test_disconnect_without_a_code_sends_an_empty_close_frame(serving: Serving, join: Joining) -> None:
     server = accepting()
     peer = await join(await serving(server), "1")

@@ -41,6 +41,7 @@ UPGRADE = (
 )
 
 
+@pytest.mark.native("the bytes of the handshake")
 @pytest.mark.parametrize(
     ("target", "connection", "version", "status"),
     [
@@ -61,22 +62,26 @@ async def test_upgrades_are_granted_by_path_and_version(
     assert answer.startswith(f"HTTP/1.1 {status} ")
 
 
+@pytest.mark.native("the bytes of the handshake")
 async def test_a_subprotocol_which_the_answer_repeats_has_to_be_ascii(serving: Serving) -> None:
     head = UPGRADE.format(connection="Upgrade", version=13)
     answer = await handshake(serving, f"GET /ws HTTP/1.1\n{head}\nSec-WebSocket-Protocol: \xff")
     assert answer.startswith("HTTP/1.1 400 ")
 
 
+@pytest.mark.native("the bytes of the handshake")
 async def test_a_plain_request_is_told_to_upgrade(serving: Serving) -> None:
     answer = await handshake(serving, "GET /ws HTTP/1.1\nHost: x")
     assert answer.startswith("HTTP/1.1 426 Upgrade Required")
 
 
+@pytest.mark.native("the bytes of the handshake")
 async def test_any_path_is_served_where_none_is_set(serving: Serving) -> None:
     head = UPGRADE.format(connection="Upgrade", version=13)
     assert " 101 " in await handshake(serving, f"GET /any/thing HTTP/1.1\n{head}", path=None)
 
 
+@pytest.mark.native("the bytes of the handshake")
 async def test_the_first_subprotocol_is_chosen_and_no_extension(serving: Serving) -> None:
     head = UPGRADE.format(connection="Upgrade", version=13)
     extra = "Sec-WebSocket-Protocol: a, b\nSec-WebSocket-Extensions: permessage-deflate"
@@ -85,11 +90,13 @@ async def test_the_first_subprotocol_is_chosen_and_no_extension(serving: Serving
     assert "extensions" not in answer
 
 
+@pytest.mark.native("the listening socket")
 async def test_a_path_has_to_start_with_a_slash(serving: Serving) -> None:
     with pytest.raises(InvalidSettings, match="path: expected a path that starts with /"):
         await serving(accepting(), path="ws")
 
 
+@pytest.mark.native("the listening socket")
 async def test_a_port_in_use_is_one_clear_error(serving: Serving) -> None:
     endpoint = await serving(accepting())
     with pytest.raises(
@@ -98,11 +105,13 @@ async def test_a_port_in_use_is_one_clear_error(serving: Serving) -> None:
         await serving(accepting(), port=endpoint.port)
 
 
+@pytest.mark.native("the listening socket")
 async def test_a_host_that_has_no_address_is_one_clear_error(serving: Serving) -> None:
     with pytest.raises(ListenFailed, match=r"^cannot listen on nowhere\.invalid:0: [A-Z]\w+ .*$"):
         await serving(accepting(), host="nowhere.invalid")
 
 
+@pytest.mark.native("the listening socket")
 async def test_a_failed_start_leaves_the_server_stopped(serving: Serving) -> None:
     endpoint = await serving(accepting())
     server = accepting()

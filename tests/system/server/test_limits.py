@@ -82,6 +82,7 @@ async def test_a_message_over_the_limit_closes_1009(serving: Serving, join: Join
     assert await peer.closed() == 1009
 
 
+@pytest.mark.native("fragments")
 @pytest.mark.parametrize("sizes", [[600, 600], [1] * 4])
 async def test_fragments_over_a_limit_close_1009(serving: Serving, sizes: list[int]) -> None:
     endpoint = await serving(Server(limits={"max_message": 1000, "max_fragments": 4}))
@@ -119,6 +120,7 @@ async def send_all(peer: object, count: int) -> None:
         await peer.send("N", n)  # type: ignore[attr-defined]
 
 
+@pytest.mark.native("Pings")
 async def test_a_silent_peer_is_pinged_and_kept_while_it_answers(serving: Serving, join: Joining) -> None:
     server = accepting(keepalive={"interval": 0.03, "timeout": 0.03}, authentication={"timeout": None})
     peer = await join(await serving(server))
@@ -143,6 +145,7 @@ async def test_a_dead_peer_is_found_without_heartbeats(serving: Serving) -> None
             assert await codes.get() == 4001
 
 
+@pytest.mark.native("Pings")
 async def test_of_pings_that_a_client_sends_while_it_does_not_read_the_newest_is_answered(
     serving: Serving,
 ) -> None:
@@ -164,6 +167,7 @@ async def test_of_pings_that_a_client_sends_while_it_does_not_read_the_newest_is
     assert frames[2:] == [(0x1, b'{"op":11,"d":{},"x":{"a":"7"}}'), (0xA, b"9999")]
 
 
+@pytest.mark.native("the reading of the socket")
 @pytest.mark.parametrize(
     "payload",
     [b'{"op":1,"x":{"r":"7"}}', b'{"op":11,"d":{}}', b'{"op":0,"t":"A"}'],

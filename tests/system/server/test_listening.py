@@ -16,6 +16,8 @@ from mesa_ws.transports import listening
 from .conftest import Joining, Serving, accepting
 from .peer import Peer
 
+pytestmark = pytest.mark.native("the listening socket")
+
 KEY = "0123456789abcdef"
 BOTH = ("127.0.0.1", "::1")
 

@@ -19,6 +19,8 @@ from tests.unit.protocol.test_vectors import content
 from .conftest import Joining, Serving, accepting
 from .peer import LIMIT, RawPeer
 
+pytestmark = pytest.mark.native("the bytes of the handshake")
+
 LATIN, UTF8 = "J\udcfcrgen", "J\u00fcrgen"
 """As one client and another send the same name; the first is not UTF-8."""
 

@@ -113,10 +113,11 @@ async def test_a_client_that_leaves_while_it_authenticates_leaves_no_ghost(
     serving: Serving, join: Joining
 ) -> None:
     server = Server()
-    ended, answer = asyncio.Event(), asyncio.Event()
+    begun, ended, answer = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     @server.authenticator
     async def slowly(data: Any, connection: Connection) -> User:
+        begun.set()
         while connection.is_open:
             await asyncio.sleep(0)
         ended.set()
@@ -125,6 +126,7 @@ async def test_a_client_that_leaves_while_it_authenticates_leaves_no_ghost(
 
     peer = await join(await serving(server))
     await peer.send(op=2)
+    await begun.wait()
     await peer.socket.close()
     await ended.wait()
     answer.set()

@@ -92,6 +92,7 @@ async def test_heartbeats_prove_as_much(serving: Serving, join: Joining) -> None
         await peer.answer()
 
 
+@pytest.mark.native("Pings")
 async def test_with_proof_ping_a_pong_proves(serving: Serving, join: Joining) -> None:
     server = storing(sync={"enabled": True, "proof": "ping"})
     peer = await join(await serving(server))
@@ -102,6 +103,7 @@ async def test_with_proof_ping_a_pong_proves(serving: Serving, join: Joining) ->
     assert [frame["op"] for frame in peer.frames if frame["op"] == 1] == []
 
 
+@pytest.mark.native("Pings")
 async def test_a_pong_to_another_ping_proves_nothing(serving: Serving) -> None:
     server = storing(sync={"enabled": True, "proof": "ping"})
     endpoint = await serving(server)

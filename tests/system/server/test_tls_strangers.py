@@ -19,6 +19,8 @@ from mesa_ws.transports.run import Endpoint, serve
 from .conftest import Joining, Serving, accepting
 from .peer import LIMIT, Peer
 
+pytestmark = pytest.mark.native("TLS")
+
 REFUSED = "one of the clients failed in the handshake"
 RESET = struct.pack("ii", 1, 0)
 """For SO_LINGER: closing sends a RST."""

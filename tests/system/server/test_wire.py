@@ -271,6 +271,7 @@ async def test_a_binary_frame_is_read_as_text(serving: Serving, join: Joining) -
     assert (await peer.until(t="ECHO"))["d"] == 7
 
 
+@pytest.mark.native("an empty close frame")
 async def test_heartbeats_count_and_close_with_an_empty_frame(serving: Serving, join: Joining) -> None:
     peer = await join(
         await serving(echoing(heartbeat={"enabled": True, "interval": 0.05, "max_attempts": 2}))
@@ -280,6 +281,7 @@ async def test_heartbeats_count_and_close_with_an_empty_frame(serving: Serving, 
     assert beats == [{}, {"tries": 1, "max": 2}, {"tries": 2, "max": 2}]
 
 
+@pytest.mark.native("frames")
 @pytest.mark.parametrize(
     ("frames", "code"),
     [
