@@ -26,7 +26,7 @@ GRACE = 5
 
 BACKLOG = 1024
 
-PATHS = b"/v1/", b"/health/"
+PATHS = b"/v1/", b"/health/", b"/metrics"
 """What paths of the API begin with."""
 
 KEEP_ALIVE = 75
@@ -78,7 +78,8 @@ class DispatchApi:
         host: an address or a name of this machine, a list of them, or "" for every address; by
             default only this machine can connect.
         port: the same on every address; 0 for a free one, see `url`. None for the port of the server itself,
-            where the API answers paths that begin with `/v1/` and `/health/`; `host` does not count then.
+            where the API answers `/metrics` and what begins with `/v1/` and `/health/`, and `host` does not
+            count.
         max_body: bytes of the largest request.
         limits: what all requests and connections together may cost.
 

@@ -66,6 +66,7 @@ class Node(Hooks, LoopTasks):
         slow_readers: bounds what waits for all connections together.
         rates: limits of what clients send, and counts what is beyond.
         other_requests: answers requests for something else on the port of the WebSockets; None for none.
+        http_url: for such requests, while there is a port.
         fanout: delivers messages to connections.
         authentication: handles the logins of connections.
         notifications: tells middleware of messages.
@@ -74,6 +75,10 @@ class Node(Hooks, LoopTasks):
         InvalidSettings: an option is unknown or wrong.
         Unsupported: this version does not have a feature that an option turns on.
     """
+
+    other_requests: OtherRequests | None = None
+    http_url = ""
+    _pingless: Terms | None = None
 
     def __init__(self, backend: Backend | SharedUrl | None = None, **options: Unpack[ServerOptions]) -> None:
         self.settings = ServerSettings.of(options)
@@ -122,11 +127,9 @@ class Node(Hooks, LoopTasks):
         self._retention = Retention.of(self.settings.sync)
         self.reserved = reserved_opcodes(self.settings.wire)
         self._host = self._connection_host()
-        self.other_requests: OtherRequests | None = None
         self._is_stopping = False
         self._node_id = ""
         self._terms: Terms | None = None
-        self._pingless: Terms | None = None
 
     def _connection_host(self) -> ConnectionHost:
         limits = self.settings.limits

@@ -199,7 +199,7 @@ class AsgiApplication:
 
     async def _answer(self, scope: Scope, send: Send) -> None:
         """Serve the client for browsers, and tell everything else what is here."""
-        path = "/" + scope["path"].rpartition("/")[2]
+        path = "/" + scope["path"].rstrip("/").rpartition("/")[2]  # Litestar adds a slash
         fields = CIMultiDict(
             (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
         )
@@ -228,6 +228,7 @@ async def _refuse(scope: Scope, send: Send, status: HTTPStatus, fields: _Fields)
     fields = fields | {"Content-Type": "text/plain; charset=utf-8", "Content-Length": str(len(body))}
     await send({"type": "websocket.http.response.start", "status": int(status), "headers": _encoded(fields)})
     await send({"type": "websocket.http.response.body", "body": body})
+    await asyncio.sleep(0)  # uvicorn has closed then, or it would report an unfinished handshake as an error
 
 
 def _encoded(fields: _Fields) -> list[tuple[bytes, bytes]]:
@@ -248,7 +249,7 @@ def _address(scope: Scope) -> RemoteAddress | None:
         ip_address(host)
     except ValueError:
         return None
-    return host, port or 0
+    return host, int(port or 0)  # Granian names it as text
 
 
 def _target(scope: Scope) -> str:

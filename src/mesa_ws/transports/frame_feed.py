@@ -12,6 +12,7 @@ would keep its size in memory. `FrameFeed` stands between the socket and picows:
 """
 
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,7 @@ MAX_HEAD = 16 * 1024
 """Bytes of a request among which its end has to be; picows answers longer ones."""
 
 _END_OF_HEAD = b"\r\n\r\n"
+_ASKS_FOR_WEBSOCKET = re.compile(rb"\r\nupgrade[ \t]*:[ \t]*websocket", re.IGNORECASE)
 _HEAD, _GET = b"HEAD ", b"GET "
 
 _FIN = 0x80
@@ -118,6 +120,13 @@ class FrameFeed(asyncio.BufferedProtocol):
         self._turn: asyncio.Handle | None = None
         self._is_held = False
         self._is_idle = False  # whether the next byte that is read begins a frame, and may be passed on
+
+    def begin(self, transport: asyncio.Transport, head: bytes) -> None:
+        """Take a connection whose request another protocol has read."""
+        transport.set_protocol(self)
+        self.connection_made(transport)
+        self._room[: len(head)] = head
+        self.buffer_updated(len(head))
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start the `WSProtocol`, with its time limits."""
@@ -305,6 +314,13 @@ class FrameFeed(asyncio.BufferedProtocol):
             if size > fits:  # a part that is larger than the buffer
                 self._grow(2 * self._size)
             self.protocol.buffer_updated(size)
+
+
+def plain_path(request: bytes) -> bytes | None:
+    """Return the path of a request, without its query; None if it asks for a WebSocket."""
+    head = request.partition(_END_OF_HEAD)[0]
+    path = head.partition(b" ")[2].partition(b" ")[0].partition(b"?")[0]
+    return None if _ASKS_FOR_WEBSOCKET.search(head) else path
 
 
 def _whole_frames(block: memoryview) -> tuple[int, int]:

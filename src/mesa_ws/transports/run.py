@@ -278,9 +278,6 @@ class Server(Node, metaclass=_Listing):
         Unsupported: this version does not support an option.
     """
 
-    http_url = ""
-    """URL for requests to the port of the server itself, while `serve` or `run` serves one."""
-
     def __dir__(self) -> list[str]:
         return [*vars(self), *dir(type(self))]
 

@@ -40,7 +40,7 @@ from ..server.send_queue import PeerState
 from ..settings import Hosts, Port, Settings
 from ..text import plain
 from .browser_client import BrowserClient
-from .frame_feed import READ_AT_ONCE, FrameFeed
+from .frame_feed import READ_AT_ONCE, FrameFeed, plain_path
 from .listening import Acceptor, HostOrHosts, advertised_host, listen
 from .liveness import limit_silence, peer_state, probe_silent_peers, seconds_waited
 from .proxies import RemoteAddress, TrustedProxies
@@ -303,8 +303,6 @@ _TARGET = re.compile(rb"/[^\x00-\x20\x7f#]*")
 _KEY = re.compile("[A-Za-z0-9+/]{22}==")
 """16 bytes in base64 (RFC 6455 section 4.1)."""
 
-_ASKS_FOR_WEBSOCKET = re.compile(rb"\r\nupgrade[ \t]*:[ \t]*websocket", re.IGNORECASE)
-
 Answer = WSUpgradeResponseWithListener
 
 
@@ -543,9 +541,8 @@ class NativeListener:
     def _hand_over(self, transport: asyncio.Transport, data: bytes) -> bool:
         """Give a connection to another service on this port, if that answers its first request."""
         others = self._node.other_requests
-        head = data.partition(b"\r\n\r\n")[0]
-        path = head.partition(b" ")[2].partition(b" ")[0].partition(b"?")[0]
-        if others is None or not others.answers(path) or _ASKS_FOR_WEBSOCKET.search(head):
+        path = None if others is None else plain_path(data)
+        if others is None or path is None or not others.answers(path):
             return False
         protocol: Any = others.protocol(transport, self._take_back)
         if protocol is not None:
@@ -557,11 +554,7 @@ class NativeListener:
     def _take_back(self, transport: asyncio.Transport, head: bytes) -> None:
         """Take a connection with a request to upgrade, which a proxy had used for other requests before."""
         make = partial(self._protocol, transport.get_extra_info("peername")[:2])
-        feed = FrameFeed(make, self._room, self._limits.max_message, self._hand_over)
-        transport.set_protocol(feed)
-        feed.connection_made(transport)
-        feed.get_buffer(-1)[: len(head)] = head
-        feed.buffer_updated(len(head))
+        FrameFeed(make, self._room, self._limits.max_message, self._hand_over).begin(transport, head)
 
     def _protocol(self, peer: RemoteAddress, feed: FrameFeed) -> WSProtocol:
         # What picows' own `ws_create_server` does for a connection that it accepts itself.
