@@ -14,7 +14,7 @@ from ..close import CloseCode, check_close
 from ..errors import InvalidInput, Unsupported
 from .envelope import Envelope, Retention, name_dispatch
 from .receipt import Position, Receipt
-from .recipients import Recipients, check_ids
+from .recipients import Recipients, check_ids, check_time
 
 RETENTION = Retention(max_messages=100_000, max_bytes=64 * 1024 * 1024, ttl=86_400.0)
 """For how long an order is kept: longer than any node with a lease is away."""
@@ -107,8 +107,9 @@ def prepare_order(ids: Iterable[str], code: int, reason: str, issued_before: flo
 
     Raises:
         InvalidRecipients: `ids` are not ids.
-        InvalidInput: there are too many of them, or none, or the code or the reason cannot be used.
+        InvalidInput: there are too many of them, or none, or the code, the reason or the time cannot be used.
     """
+    check_time("issued_before", issued_before)
     checked = check_ids(ids)
     if not 0 < len(checked) <= MAX_IDS:
         raise InvalidInput(f"ids: expected 1 to {MAX_IDS}, got {len(checked)}")
