@@ -33,7 +33,7 @@ PLANS: Sequence[tuple[str, Fault, float]] = [
     for name, fault, fraction in (
         ("cut off for", faults.cut, 0.2),
         ("cut off for", faults.cut, 4 / 3),
-        ("suspended for", faults.paused, 0.2),
+        *([("suspended for", faults.paused, 0.2)] if IS_CHAOS else []),
         ("suspended for", faults.paused, 4 / 3),
         ("Redis killed within", faults.restarted, 0.2),
     )
@@ -49,8 +49,12 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 async def suffer(site: Site, fault: Fault, seconds: float, dice: Random, first: int) -> Tally:
     """Let a fault happen in some batches, and judge those who stay all the time."""
     tally = Tally()
-    for number in range(BATCHES):
-        await batch(site, fault, seconds, first + number, dice, tally)
+    for number in range(first, first + BATCHES):
+        await batch(site, fault, seconds, number, dice, tally)
+        found = {name: len(some) for name, some in tally.found.items() if some}
+        print(
+            f"{fault.__name__} of {seconds:g} s, batch {number}: {tally.rounds} rounds, {found}", flush=True
+        )
     for node in site.nodes:
         await judge(site, node, site.bystanders[node.number], staying(node), fault.__name__, tally)
     return tally

@@ -217,7 +217,8 @@ class Fanout:
             reply = self._backend.reply
             cluster_requests.send(envelope, self.by_id, self._notifications, reply, self.log)
         elif envelope.kind == "disconnect":
-            self._deliver_to_open(envelope, self._disconnect)
+            if not self.orders.knows(envelope):
+                self._deliver_to_open(envelope, self._disconnect)
         elif envelope.kind == "order":
             self.orders.take(envelope)
         elif self._forwarder is not None:

@@ -27,6 +27,9 @@ log = logging.getLogger("mesa_ws.server")
 MAX_WAITING = 10_000
 """Envelopes that wait while orders are read; stored ones beyond are read later, and others are lost."""
 
+MAX_KNOWN = 1000
+"""Orders whose ids are remembered, for the events that stand for them."""
+
 Disconnect = Callable[[Connection, int, str], None]
 
 
@@ -71,6 +74,7 @@ class OrderFollower:
         self._settled.set()
         self._is_doubted = False
         self._is_noting = False
+        self._known: deque[str] = deque(maxlen=MAX_KNOWN)
         self.waiting: deque[Envelope] | None = None
 
     async def start(self) -> None:
@@ -90,7 +94,12 @@ class OrderFollower:
     def take(self, envelope: Envelope) -> None:
         """Take an order from the bus."""
         [position] = envelope.positions
+        self._known.append(envelope.message_id)
         self._reader.offer(position, Entry(position.sequence, envelope.message_id, envelope.body))
+
+    def knows(self, event: Envelope) -> bool:
+        """Whether an event to end connections came as an order, too, which spares logins after it."""
+        return event.message_id in self._known
 
     def wait(self, envelope: Envelope) -> None:
         """Let an envelope wait until the orders are read."""
@@ -159,6 +168,7 @@ class OrderFollower:
         return page
 
     def _carry_out(self, position: Position, entry: Entry) -> None:
+        self._known.append(entry.message_id)
         order = Order.read(entry.body)
         if order is None:
             self._log.warning("ignored an order to all nodes that cannot be read")

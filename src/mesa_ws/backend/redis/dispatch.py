@@ -95,6 +95,17 @@ class DispatchCalls(NamedTuple):
         """Carry out an order first, whose outcome does not count."""
         return self._replace(commands=[*order.commands, *self.commands], begins=len(order.commands))
 
+    def replicas(self, replies: Sequence[Any]) -> int:
+        """Return how many replicas have to hold what `commands` stored, from their replies.
+
+        Orders have to survive a failover, so all replicas that are online; there may be none.
+        """
+        if self.envelope.kind == "order":
+            return int(replies[-1][1])
+        if self.envelope.durability == "replicated":
+            return min((reply[1] for reply in replies), default=0)
+        return 0
+
     def outcome(self, replies: Sequence[Any]) -> Outcome:
         """Read the replies to `commands`."""
         envelope, replies = self.envelope, replies[self.begins :]
@@ -160,6 +171,8 @@ def dispatching(keys: Keys, envelopes: Iterable[Envelope]) -> Operation[list[Rec
     dispatches = [_calls(keys, envelope) for envelope in envelopes]
     known_for = min((each.envelope.remember for each in dispatches), default=math.inf)
     levels = {each.envelope.durability for each in dispatches} - {"memory"}
+    if any(each.envelope.kind == "order" for each in dispatches):
+        levels.add("replicated")
     return Operation(
         [command for each in dispatches for command in each.commands],
         partial(_receipts, keys, dispatches),
@@ -203,9 +216,8 @@ def _receipts(keys: Keys, dispatches: Iterable[DispatchCalls], replies: Sequence
 
 
 def _replicas(dispatches: Iterable[DispatchCalls], replies: Sequence[Any]) -> int:
-    """Return how many replicas have to hold the messages whose durability is `replicated`."""
-    asked = (own for each, own in _dealt(dispatches, replies) if each.envelope.durability == "replicated")
-    return max((min((reply[1] for reply in own), default=0) for own in asked), default=0)
+    """Return how many replicas have to hold what was stored."""
+    return max((each.replicas(own) for each, own in _dealt(dispatches, replies)), default=0)
 
 
 def _dealt(
