@@ -6,6 +6,7 @@ from mesa_ws.backend.queries import CarriedOut, Progress
 from mesa_ws.messages.order import Order, position_of, prepare_order
 from mesa_ws.messages.receipt import Position
 from tests.contract.cluster import Cluster, Node, heard
+from tests.system.waiting import until
 
 
 async def given(node: Node, order: Order, key: str | None = None) -> Position:
@@ -43,7 +44,11 @@ async def test_living_nodes_say_what_they_have_carried_out(cluster: Cluster) -> 
     progress = await done.backend.query(CarriedOut(position))
     assert progress == Progress((done.backend.node_id,), (pending.backend.node_id,))
     pending.backend.carried_out(Position(position.epoch, position.sequence + 1))
-    assert not (await done.backend.query(CarriedOut(position))).pending
+
+    async def is_done() -> bool:
+        return not (await done.backend.query(CarriedOut(position))).pending
+
+    await until(is_done)
     await done.backend.aclose()
     progress = await pending.backend.query(CarriedOut(position))
     assert progress == Progress((pending.backend.node_id,), ())
@@ -66,8 +71,8 @@ async def test_a_login_learns_of_revocations_and_of_the_orders_before_it(cluster
         None,
         1,
     )
-    for until in (200.5, 100.0):
-        position = await given(node, prepare_order(["alice"], 1008, "", until))
+    for issued_before in (200.5, 100.0):
+        position = await given(node, prepare_order(["alice"], 1008, "", issued_before))
     assert await node.backend.standing("alice") == Standing(200.5, position)
     assert await node.backend.standing("bob") == Standing(None, position)
     again = await node.backend.attach("alice", 1, Start())

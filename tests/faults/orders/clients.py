@@ -133,6 +133,10 @@ class Ours:
         def closed(code: int, reason: str, will_reconnect: bool) -> None:
             ours.code = code
 
+        @client.on_forked
+        def forked() -> None:
+            """Be told, and stay: nothing that was confirmed is missing."""
+
         await client.connect()
         try:
             await client.authenticate({"id": login.id, "issued": login.issued})

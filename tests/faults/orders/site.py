@@ -7,6 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, Self, TypeVar
 
+from websockets.exceptions import WebSocketException
+
 from mesa_ws import AsyncDispatcher, BackendError, MesaError, Message
 from mesa_ws.settings import Durability
 from tests.faults.chaos.journal import Journal
@@ -129,7 +131,7 @@ class Site:
         kind: Callable[[str, Login], Awaitable[Listener]] = Ours.join if ours else Socket.join
         async with asyncio.timeout(LIMIT):
             while True:
-                with suppress(MesaError, OSError):
+                with suppress(MesaError, WebSocketException, OSError):
                     listener = await kind(node.url, login)
                     listener.since = self.number
                     if listener.code in {None, 1008}:
