@@ -173,6 +173,29 @@ async def test_a_client_that_logged_in_after_the_event_of_1x_stays(
 
 
 @pytest.mark.parametrize("recipients", [["1"], ["*"]])
+async def test_what_a_server_reads_reaches_no_client_that_an_unheard_order_ends(
+    serving: Serving, proxy: Proxy, redis_url: str, namespace: str, join: Joining, recipients: list[str]
+) -> None:
+    server = trusting(proxy.url, namespace=namespace, sync=True)
+    endpoint = await serving(server)
+    gone = await join(endpoint)
+    await log_in(gone, "1")
+    await gone.until(op=22)
+    proxy.mute_subscribers()  # commands work, and so do reads
+    async with AsyncDispatcher(redis_url, namespace=namespace, sync=True) as dispatcher:
+        await dispatcher.disconnect(["1"], 4100)
+        await dispatcher.dispatch(Message(0, 1), recipients)
+    if recipients == ["*"]:
+        await server.fanout.broadcasts.catch_up()
+    else:
+        [connection] = server.connections
+        assert connection.subscription is not None
+        connection.subscription.invalidate()
+    assert await gone.closed() == 4100
+    assert [frame for frame in gone.frames if frame["op"] == 0] == []
+
+
+@pytest.mark.parametrize("recipients", [["1"], ["*"]])
 async def test_the_event_of_1x_reaches_a_server_that_was_cut_off(
     cut_off: tuple[Server, Endpoint],
     proxy: Proxy,
