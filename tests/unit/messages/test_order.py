@@ -22,9 +22,9 @@ from mesa_ws.messages.order import MAX_IDS, Order, prepare_order
     ],
 )
 def test_an_order_that_no_node_could_carry_out_is_refused(change: dict[str, Any], problem: str) -> None:
-    given: dict[str, Any] = {"ids": ["1"], "code": 1000, "reason": ""} | change
+    arguments: dict[str, Any] = {"ids": ["1"], "code": 1000, "reason": ""}
     with pytest.raises(InvalidInput, match=problem):
-        prepare_order(**given)
+        prepare_order(**arguments | change)
 
 
 @pytest.mark.parametrize("ids", [["*"], "1", [1]])

@@ -11,6 +11,7 @@ import pytest
 from mesa_ws.backend.http import routes
 from mesa_ws.backend.http.routes import QUERIES, IdsBody, Route
 from mesa_ws.backend.queries import (
+    CarriedOut,
     ConnectionCount,
     Heads,
     IdPage,
@@ -18,6 +19,7 @@ from mesa_ws.backend.queries import (
     OnlineCount,
     OnlineIds,
     Peek,
+    Progress,
     Query,
 )
 from mesa_ws.errors import InvalidInput, InvalidRecipients
@@ -42,6 +44,7 @@ STATUS = Status("m", {"0": IdStatus("pending"), "1": IdStatus("dropped", ((1, 2)
         (QUERIES[ConnectionCount], 7),
         (QUERIES[Heads], {"0": HEAD, "1": None}),
         (QUERIES[Peek], STORED),
+        (QUERIES[CarriedOut], Progress(("n", "m"), ("o",))),
         (routes.PURGE, 3),
     ],
 )
@@ -62,6 +65,7 @@ def test_answers_are_read_as_they_were_written(route: Route[Any, Any], result: A
         Heads(["0", "é"]),
         Heads([]),
         Peek("0", 5),
+        CarriedOut(Position("5e0b9c1d2f3a4b5c", 1)),
     ],
 )
 @pytest.mark.parametrize("namespace", [None, "api"])
@@ -99,7 +103,7 @@ def test_a_receipt_is_read_as_a_dispatch_was_answered() -> None:
 
 def test_the_reference_names_the_routes_of_the_table_and_their_members() -> None:
     page = REFERENCE.read_text()
-    assert len(ROUTES) == 10
+    assert len(ROUTES) == 13
     assert set(re.findall(r"`POST (/\S+)`", page)) == {route.path for route in ROUTES}
     members = {member for route in ROUTES for kind in (route.body, route.answer) for member in _members(kind)}
     assert len(members) > 30
