@@ -1,11 +1,14 @@
 """What Redis keeps of orders to all nodes, and how a node learns that some have passed it by."""
 
+from collections.abc import Callable
+
 import pytest
 import redis
 from redis.exceptions import OutOfMemoryError
 
 from mesa_ws import AsyncDispatcher
 from mesa_ws.backend.queries import CarriedOut, Progress
+from mesa_ws.backend.redis import RedisBackend
 from mesa_ws.backend.redis.channel import NodeFrame
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.wire import NativeWire
@@ -15,6 +18,7 @@ from mesa_ws.transports.run import serve
 from tests.redis_server import RedisServer
 from tests.system.redis.script_runner import ScriptRunner
 from tests.system.server.conftest import accepting
+from tests.system.waiting import until
 
 DAY = 86_400_000
 
@@ -62,9 +66,9 @@ def test_the_oldest_orders_make_room(runner: ScriptRunner) -> None:
 
 def test_the_later_of_two_revocations_counts_and_lasts(runner: ScriptRunner) -> None:
     key = runner.keys.revocation("1")
-    for until, expected in ((100.5, b"100.5"), (99.0, b"100.5"), (100.75, b"100.75")):
+    for revoked, expected in ((100.5, b"100.5"), (99.0, b"100.5"), (100.75, b"100.75")):
         runner.client.pexpire(key, 1000)
-        give(runner, prepare_order(["1"], 1008, "", until))
+        give(runner, prepare_order(["1"], 1008, "", revoked))
         assert (runner.client.get(key), runner.client.pttl(key) > 0.99 * DAY) == (expected, True)
     runner.client.set(key, "what?")
     give(runner, prepare_order(["1"], 1008, "", 1.0))
@@ -108,6 +112,39 @@ def test_a_marker_says_so_after_messages_skipped_the_node(runner: ScriptRunner) 
         runner.client.hset(runner.keys.signs, "+node", 1)  # its lease ran out while Redis was away
         marked += [beat(), beat()]
     assert marked == ["", "missed", "", "missed", ""]
+
+
+class Watcher:
+    """Notes for each doubt whether other processes send to the node."""
+
+    def __init__(self) -> None:
+        self.is_sent_to: Callable[[], bool] = lambda: False
+        self.doubts: list[bool] = []
+
+    def doubted(self) -> None:
+        self.doubts.append(self.is_sent_to())
+
+    async def catch_up(self) -> None: ...
+
+    def came_online(self, id: str) -> None: ...
+
+    went_offline = portal_joined = portal_left = came_online
+
+    def forked(self, since: float) -> None: ...
+
+
+async def test_a_node_that_took_its_lease_again_doubts_when_others_send_to_it(
+    redis_url: str, namespace: str
+) -> None:
+    watcher, backend = Watcher(), RedisBackend(redis_url, namespace=namespace, lease=0.3)
+    await backend.open(lambda envelope: None, watcher)
+    with redis.Redis.from_url(redis_url) as client:
+        leases, node = Keys(namespace).leases, backend.node_id
+        watcher.is_sent_to = lambda: float(client.zscore(leases, node) or 0) > 1
+        client.zadd(leases, {node: 1})
+        await until(lambda: True in watcher.doubts)
+    assert watcher.doubts[0] is False  # an order could come after what is read for that doubt
+    await backend.aclose()
 
 
 def test_an_order_that_has_gone_with_a_redis_is_done_by_those_that_did_it_before() -> None:

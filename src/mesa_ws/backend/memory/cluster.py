@@ -118,6 +118,8 @@ class Cluster:
         self.outboxes.drop_expired(now)
         self.broadcasts.expire(now)
         self.orders.expire(now)
+        while self.revocations and self.revocation(next(iter(self.revocations)), now) is None:
+            pass  # which has forgotten it
         return now
 
     def _known(self, envelope: Envelope, now: float) -> Known:
@@ -166,6 +168,7 @@ class Cluster:
             return
         for id in order.ids:
             until, _ = self.revocation(id, now) or (order.issued_before, 0.0)
+            self.revocations.pop(id, None)  # those that are forgotten first come first
             self.revocations[id] = (max(until, order.issued_before), now + RETENTION.ttl)
 
     def revocation(self, id: str, now: float) -> tuple[float, float] | None:
