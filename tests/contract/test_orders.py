@@ -3,6 +3,8 @@
 from mesa_ws.backend.orders import give
 from mesa_ws.backend.outbox import Standing, Start
 from mesa_ws.backend.queries import CarriedOut, Progress
+from mesa_ws.messages.envelope import prepare
+from mesa_ws.messages.message import DispatchEvent, Message
 from mesa_ws.messages.order import Order, position_of, prepare_order
 from mesa_ws.messages.receipt import Position
 from tests.contract.cluster import Cluster, Node, heard
@@ -35,6 +37,22 @@ async def test_an_order_with_a_key_is_given_once(cluster: Cluster) -> None:
     first, again = [await given(node, order, "key") for _ in range(2)]
     assert first == again
     assert (await node.backend.orders(None)).top == 1
+
+
+async def test_a_key_names_one_order_for_the_same_ids(cluster: Cluster) -> None:
+    node = await cluster.node()
+    await node.backend.dispatch([prepare(Message(0, 1), ["*"], idempotency_key="key")])
+    for ids, before in ((["alice"], None), (["bob"], None), (["bob"], 100.0), (["bob"], 200.0)):
+        await given(node, prepare_order(ids, 1008, "", before), "key")
+    await node.backend.dispatch([prepare(DispatchEvent("DISCONNECT_CLIENT"), ["*"], idempotency_key="key")])
+    orders = [Order.read(each.body) for each in (await heard(node))[0] if each.kind == "order"]
+    assert [each and (each.ids, each.issued_before) for each in orders] == [
+        (("alice",), None),
+        (("bob",), None),
+        (("bob",), 100.0),
+        ((), None),
+    ]
+    assert (await node.backend.standing("bob")).revoked_until == 100.0  # who has logged in since is let in
 
 
 async def test_living_nodes_say_what_they_have_carried_out(cluster: Cluster) -> None:

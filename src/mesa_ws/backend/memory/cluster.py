@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from ...errors import Unsupported
 from ...messages.envelope import Envelope
-from ...messages.order import RETENTION, Order
+from ...messages.order import RETENTION, Order, record_name
 from ...messages.receipt import Delivery, Position, Receipt
 from ...settings import Durability
 from ..outbox import BROADCASTS
@@ -68,12 +68,18 @@ class Cluster:
         self._remembered: dict[str, _RememberedMessage] = {}
         self._forgetting: Timetable[str] = Timetable()
 
+    @property
+    def newest_order(self) -> Position:
+        """The position of the newest order; its sequence is 0 if there was none."""
+        return Position(self.orders.epoch, self.orders.top)
+
     def dispatch(self, envelope: Envelope) -> Receipt:
         """Store a message if it has a retention, and deliver it to the nodes that hold a recipient."""
+        order = Order.of_event(envelope)
+        if order is not None:
+            self.dispatch(order)
         now = self.drop_expired()
         known = self._known(envelope, now)
-        if envelope.kind == "disconnect" and not known:
-            self._to_everybody(Order.of_event(envelope)._replace(remember=0.0), {}, now)
         if envelope.recipients.everybody:
             return self._to_everybody(envelope, known, now)
         return self._to_ids(envelope, known, now)
@@ -128,11 +134,12 @@ class Cluster:
             del self._remembered[forgotten]
         if not envelope.remember:
             return {}
-        message = self._remembered.get(envelope.message_id)
+        name = record_name(envelope)
+        message = self._remembered.get(name)
         if message is None or message.until <= now:
             message = _RememberedMessage(now + envelope.remember, {})
-            self._remembered[envelope.message_id] = message
-            self._forgetting.put(envelope.message_id, message.until)
+            self._remembered[name] = message
+            self._forgetting.put(name, message.until)
         return message.known
 
     def _to_everybody(self, envelope: Envelope, known: Known, now: float) -> Receipt:
