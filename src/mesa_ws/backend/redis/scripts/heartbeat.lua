@@ -20,8 +20,8 @@
 -- it has to know. One that ran out while Redis was away is renewed, and the node learns of that, too, but
 -- nothing changes for other nodes. Some of the ids whose grace was over a minute ago, and that no node
 -- reported, are forgotten. A key of a wrong type is deleted, and the lease with it, so that the node records
--- everything again. The marker says so, too, before any later frame. The connections of a node live as long as the events of its queues: so they are ended
--- even if a portal comes very late.
+-- everything again. The marker says so, too, before any later frame. The connections of a node live as long as
+-- the events of its queues: so they are ended even if a portal comes very late.
 
 local leases, counters, held, graces, open, tallies, portals, observers, signs = unpack(KEYS)
 local args, now, is_whole = cmsgpack.unpack(ARGV[1]), now_ms(), true
