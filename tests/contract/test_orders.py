@@ -2,10 +2,10 @@
 
 from mesa_ws.backend.orders import give
 from mesa_ws.backend.outbox import Standing, Start
-from mesa_ws.backend.queries import CarriedOut, Progress
+from mesa_ws.backend.queries import CarriedOut
 from mesa_ws.messages.envelope import prepare
 from mesa_ws.messages.message import DispatchEvent, Message
-from mesa_ws.messages.order import Order, position_of, prepare_order
+from mesa_ws.messages.order import Order, OrderStatus, position_of, prepare_order
 from mesa_ws.messages.receipt import Position
 from tests.contract.cluster import Cluster, Node, heard
 from tests.system.waiting import until
@@ -60,7 +60,7 @@ async def test_living_nodes_say_what_they_have_carried_out(cluster: Cluster) -> 
     position = await given(done, prepare_order(["alice"], 1000, ""))
     done.backend.carried_out(position)
     progress = await done.backend.query(CarriedOut(position))
-    assert progress == Progress((done.backend.node_id,), (pending.backend.node_id,))
+    assert progress == OrderStatus((done.backend.node_id,), (pending.backend.node_id,))
     pending.backend.carried_out(Position(position.epoch, position.sequence + 1))
 
     async def is_done() -> bool:
@@ -69,7 +69,7 @@ async def test_living_nodes_say_what_they_have_carried_out(cluster: Cluster) -> 
     await until(is_done)
     await done.backend.aclose()
     progress = await pending.backend.query(CarriedOut(position))
-    assert progress == Progress((pending.backend.node_id,), ())
+    assert progress == OrderStatus((pending.backend.node_id,), ())
 
 
 async def test_an_order_waits_a_moment_for_the_nodes(cluster: Cluster) -> None:

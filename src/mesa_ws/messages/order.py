@@ -94,14 +94,27 @@ def is_revoked(until: float, issued_at: float | None) -> bool:
     return issued_at is None or math.floor(issued_at) <= until
 
 
+class OrderStatus(NamedTuple):
+    """Which servers have carried out a `disconnect` or `revoke`.
+
+    Attributes:
+        done: ids of living servers that have.
+        pending: ids of living servers that have not, because they are cut off; they do it before they deliver
+            anything else.
+    """
+
+    done: tuple[str, ...]
+    pending: tuple[str, ...]
+
+
 class OrderReceipt(NamedTuple):
-    """An order that was given to all nodes, and which of them have carried it out.
+    """The outcome of `disconnect` or `revoke`: which servers have carried it out within a second.
 
     Attributes:
         message_id: names the order.
         position: its position among the orders.
-        done: living nodes that had carried it out when this was made.
-        pending: living nodes that had not, because they were cut off; they do it before they deliver
+        done: ids of living servers that have.
+        pending: ids of living servers that have not, because they are cut off; they do it before they deliver
             anything else, and `status` tells later.
     """
 

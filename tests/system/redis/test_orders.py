@@ -7,12 +7,12 @@ import redis
 from redis.exceptions import OutOfMemoryError
 
 from mesa_ws import AsyncDispatcher
-from mesa_ws.backend.queries import CarriedOut, Progress
+from mesa_ws.backend.queries import CarriedOut
 from mesa_ws.backend.redis import RedisBackend
 from mesa_ws.backend.redis.channel import NodeFrame
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.wire import NativeWire
-from mesa_ws.messages.order import RETENTION, Order, prepare_order
+from mesa_ws.messages.order import RETENTION, Order, OrderStatus, prepare_order
 from mesa_ws.messages.receipt import Position
 from mesa_ws.transports.run import serve
 from tests.redis_server import RedisServer
@@ -153,12 +153,12 @@ def test_an_order_that_has_gone_with_a_redis_is_done_by_those_that_did_it_before
     replies = [b"C", ",".join(f"{epoch}:{top}" for epoch, top in reversed(epochs.items())).encode()]
     replies += [part.encode() for node in nodes.items() for part in node]
 
-    def progress(epoch: str, sequence: int) -> Progress:
-        found: Progress = NativeWire(None).query(CarriedOut(Position(epoch, sequence))).read([replies])
+    def progress(epoch: str, sequence: int) -> OrderStatus:
+        found: OrderStatus = NativeWire(None).query(CarriedOut(Position(epoch, sequence))).read([replies])
         return found
 
     assert progress("A", 2).done == ("behind", "ahead", "newest")
-    assert progress("A", 3) == Progress(("ahead",), ("behind", "later", "newest", "silent", "odd"))
+    assert progress("A", 3) == OrderStatus(("ahead",), ("behind", "later", "newest", "silent", "odd"))
     assert progress("C", 4).done == progress("lost", 9).done == ("newest",)
 
 

@@ -19,12 +19,12 @@ from mesa_ws.backend.queries import (
     OnlineCount,
     OnlineIds,
     Peek,
-    Progress,
     Query,
     check_cursor,
 )
 from mesa_ws.backend.redis import NativeWire
 from mesa_ws.errors import InvalidInput, InvalidRecipients, Unsupported
+from mesa_ws.messages.order import OrderStatus
 from mesa_ws.messages.receipt import OutboxHead, Position, Stored
 
 
@@ -71,7 +71,7 @@ async def test_an_answer_has_the_type_that_its_query_names() -> None:
     assert assert_type(await bus.query(ConnectionCount()), int) == 0
     assert assert_type(await bus.query(Heads(["0"])), dict[str, OutboxHead | None]) == {"0": None}
     assert assert_type(await bus.query(Peek("0")), list[Stored]) == []
-    assert assert_type(await bus.query(CarriedOut(ORDER)), Progress) == Progress((), ())
+    assert assert_type(await bus.query(CarriedOut(ORDER)), OrderStatus) == OrderStatus((), ())
 
 
 ORDER = Position("0123456789abcdef", 1)

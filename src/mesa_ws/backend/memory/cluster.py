@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from ...errors import Unsupported
 from ...messages.envelope import Envelope
-from ...messages.order import RETENTION, Order, record_name
+from ...messages.order import RETENTION, Order, OrderStatus, record_name
 from ...messages.receipt import Delivery, Position, Receipt
 from ...settings import Durability
 from ..outbox import BROADCASTS
@@ -18,7 +18,6 @@ from ..queries import (
     OnlineCount,
     OnlineIds,
     Peek,
-    Progress,
     Query,
 )
 from .inbox import MemoryInbox
@@ -164,11 +163,13 @@ class Cluster:
         position, _ = outbox.push(_stored_message(envelope, now, retention.ttl), retention)
         return position
 
-    def _progress(self, position: Position) -> Progress:
-        done = {node.name: node.carried_out >= position.sequence for node in self.holders.nodes}
-        return Progress(
-            *(tuple(name for name, is_done in done.items() if is_done is each) for each in (True, False))
-        )
+    def _progress(self, position: Position) -> OrderStatus:
+        """Say which nodes have carried out an order; one of an earlier life of this process is done."""
+        is_over = position.epoch != self.orders.epoch
+        done: dict[bool, list[str]] = {True: [], False: []}
+        for node in self.holders.nodes:
+            done[is_over or node.carried_out >= position.sequence].append(node.name)
+        return OrderStatus(tuple(done[True]), tuple(done[False]))
 
     def _revoke(self, order: Order | None, now: float) -> None:
         if order is None or order.issued_before is None:

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from ...errors import BackendRefused
+from ...messages.order import OrderStatus
 from ...messages.receipt import OutboxHead, Position, Range, Stored
 from ...messages.recipients import check_id
 from ...settings import check_namespace
@@ -18,7 +19,6 @@ from ..queries import (
     OnlineCount,
     OnlineIds,
     Peek,
-    Progress,
     Query,
     check_cursor,
 )
@@ -162,7 +162,7 @@ class NativeWire:
         return Operation([broadcasts(self.keys, position).command, newest_order(self.keys)], page)
 
 
-def _progress(position: Position, reply: Sequence[bytes]) -> Progress:
+def _progress(position: Position, reply: Sequence[bytes]) -> OrderStatus:
     """Read the reply of `progress.lua`.
 
     A node in the epoch of today has passed those before, as far as that epoch knows them: an order beyond has
@@ -180,7 +180,7 @@ def _progress(position: Position, reply: Sequence[bytes]) -> Progress:
         else:
             is_done = is_known and epoch == current
         done[is_done].append(node.decode(errors="replace"))
-    return Progress(tuple(done[True]), tuple(done[False]))
+    return OrderStatus(tuple(done[True]), tuple(done[False]))
 
 
 def _commands(calls: Iterable[Call]) -> list[Command]:

@@ -19,10 +19,10 @@ from mesa_ws.backend.queries import (
     OnlineCount,
     OnlineIds,
     Peek,
-    Progress,
     Query,
 )
 from mesa_ws.errors import InvalidInput, InvalidRecipients
+from mesa_ws.messages.order import OrderStatus
 from mesa_ws.messages.receipt import Delivery, IdStatus, OutboxHead, Position, Receipt, Status, Stored
 
 REFERENCE = Path(__file__).parents[4] / "docs/reference/http-api.md"
@@ -44,7 +44,7 @@ STATUS = Status("m", {"0": IdStatus("pending"), "1": IdStatus("dropped", ((1, 2)
         (QUERIES[ConnectionCount], 7),
         (QUERIES[Heads], {"0": HEAD, "1": None}),
         (QUERIES[Peek], STORED),
-        (QUERIES[CarriedOut], Progress(("n", "m"), ("o",))),
+        (QUERIES[CarriedOut], OrderStatus(("n", "m"), ("o",))),
         (routes.PURGE, 3),
     ],
 )
