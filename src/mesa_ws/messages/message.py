@@ -89,7 +89,8 @@ class DispatchEvent:
     """An instruction for servers to do something to clients, which the clients themselves never see.
 
     Args:
-        type: `"DISCONNECT_CLIENT"` closes every connection of the recipients with code 1000.
+        type: `"DISCONNECT_CLIENT"` closes every connection of the recipients with code 1000, also at a server
+            that is cut off, once it is back; not on wire `mesa1`. `disconnect` chooses the code.
 
     Raises:
         InvalidMessage: there is no such event.
