@@ -7,6 +7,7 @@ ones, of a restarted Redis and of failovers. A lease is 15 seconds, so that it e
 import math
 import os
 import secrets
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -48,13 +49,12 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def suffer(site: Site, fault: Fault, seconds: float, dice: Random, first: int) -> Tally:
     """Let a fault happen in some batches, and judge those who stay all the time."""
-    tally = Tally()
+    tally, began = Tally(), time.monotonic()
     for number in range(first, first + BATCHES):
         await batch(site, fault, seconds, number, dice, tally)
         found = {name: len(some) for name, some in tally.found.items() if some}
-        print(
-            f"{fault.__name__} of {seconds:g} s, batch {number}: {tally.rounds} rounds, {found}", flush=True
-        )
+        taken = time.monotonic() - began
+        print(f"{fault.__name__}, {seconds:g} s: {tally.rounds} rounds in {taken:.0f} s, {found}", flush=True)
     for node in site.nodes:
         await judge(site, node, site.bystanders[node.number], staying(node), fault.__name__, tally)
     return tally
