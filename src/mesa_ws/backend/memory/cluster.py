@@ -68,9 +68,9 @@ class Cluster:
         self._forgetting: Timetable[str] = Timetable()
 
     @property
-    def newest_order(self) -> Position:
-        """The position of the newest order; its sequence is 0 if there was none."""
-        return Position(self.orders.epoch, self.orders.top)
+    def newest_order(self) -> Position | None:
+        """The position of the newest order; None if there was none."""
+        return Position(self.orders.epoch, self.orders.top) if self.orders.top else None
 
     def dispatch(self, envelope: Envelope) -> Receipt:
         """Store a message if it has a retention, and deliver it to the nodes that hold a recipient."""
