@@ -67,6 +67,8 @@ async def test_living_nodes_say_what_they_have_carried_out(cluster: Cluster) -> 
         return not (await done.backend.query(CarriedOut(position))).pending
 
     await until(is_done)
+    of_another_life = await done.backend.query(CarriedOut(Position("0123456789abcdef", 9)))
+    assert (len(of_another_life.done), of_another_life.pending) == (2, ())
     await done.backend.aclose()
     progress = await pending.backend.query(CarriedOut(position))
     assert progress == OrderStatus((pending.backend.node_id,), ())
