@@ -18,7 +18,7 @@ test: .venv/.dev tools          ## everything; ends in pytest's closing line. A 
 
 chaos: .venv/.dev tools         ## break a cluster for long: make chaos SECONDS=600 FAILOVERS=30 SEED=any
 	MESA_CHAOS_SECONDS=$(or $(SECONDS),600) MESA_CHAOS_SEED=$(SEED) MESA_FAILOVERS=$(or $(FAILOVERS),30) \
-	  $(BIN)/pytest -s $(addprefix tests/faults/,test_chaos.py model test_failovers.py test_restarts.py test_rolling.py browser) $(ARGS)
+	  $(BIN)/pytest -s $(addprefix tests/faults/,$(addprefix test_,chaos.py failovers.py orders.py restarts.py rolling.py) model browser) $(ARGS)
 
 fuzz: .venv/.dev                ## feed random bytes to all that reads bytes of strangers: make fuzz INPUTS=5000000
 	@$(BIN)/python -m pip install --quiet --group fuzz

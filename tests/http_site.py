@@ -45,8 +45,13 @@ class Site:
         return self
 
     async def open(self) -> None:
-        await self.memory.open(lambda envelope: self.received.append(_data(envelope)))
+        await self.memory.open(self._receive)
         await self.memory.attach("0", self._sockets)
+
+    def _receive(self, envelope: Envelope) -> None:
+        if envelope.kind == "order":
+            self.memory.carried_out(*envelope.positions)
+        self.received.append(_data(envelope))
 
 
 class HeldBus:
@@ -130,4 +135,4 @@ def message(data: Any, recipients: Sequence[str] = ("0",)) -> Envelope:
 
 
 def _data(envelope: Envelope) -> Any:
-    return json.loads(envelope.body)["d"] if envelope.body else envelope
+    return json.loads(envelope.body)["d"] if envelope.body and envelope.kind != "order" else envelope

@@ -36,6 +36,7 @@ from .errors import (
     Unsupported,
 )
 from .messages.message import DispatchEvent, Message
+from .messages.order import OrderReceipt, OrderStatus
 from .messages.receipt import Delivery, IdStatus, Position, Receipt, Status
 from .messages.recipients import User
 from .portal.event import PortalEvent
@@ -97,6 +98,8 @@ __all__ = [
     "Middleware",
     "NotAuthenticated",
     "NotConnected",
+    "OrderReceipt",
+    "OrderStatus",
     "Portal",
     "PortalEvent",
     "Portals",

@@ -67,7 +67,7 @@ CLOSE_TABLE: dict[CloseCode, CloseRule] = {
     CloseCode.REFUSED: CloseRule(
         "refused",
         False,
-        "authentication refused, not attempted in time, or not before a message that needs it",
+        "authentication refused or revoked, not attempted in time, or not before a message that needs it",
     ),
     CloseCode.TOO_BIG: CloseRule("too big", False, "a message over the size or fragment limit"),
     CloseCode.INTERNAL_ERROR: CloseRule("internal error", True, "the authenticator failed or was too slow"),

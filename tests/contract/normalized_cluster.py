@@ -84,4 +84,6 @@ class NormalizedCluster:
         return value
 
     async def _node(self) -> Node:
-        return await self._cluster.node(window=self._window, grace=LONG)
+        node = await self._cluster.node(window=self._window, grace=LONG)
+        await node.backend.orders(None)  # as every server does when it starts
+        return node

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mesa_ws.backend.outbox import Acknowledgement, Read, Start
 from mesa_ws.backend.queries import Heads, Online, OnlineCount, Peek
 from mesa_ws.messages.envelope import Envelope, Kind, Retention
+from mesa_ws.messages.order import Order
 from mesa_ws.messages.recipients import Recipients
 from tests.contract.cluster import Node
 from tests.contract.normalized_cluster import IDS, LONG, NODES, NormalizedCluster
@@ -41,6 +42,7 @@ nodes = st.integers(0, NODES - 1)
 low = st.sampled_from([*range(7), *range(7), 9, 12])
 sequences = st.sampled_from([*range(7), *range(7), 9, -1, 300, 2**53, 10**20])
 places = st.tuples(st.sampled_from([*IDS, *IDS, "*", "unknown"]), sequences)
+untils = st.sampled_from([None, 0.5, 7.0, 1_800_000_000.25])
 keeps = st.sampled_from(
     [
         None,
@@ -145,6 +147,26 @@ def broadcasts(node: int, place: Place | None) -> Step:
     return Step(node, f"read messages to everybody after {place}", ask)
 
 
+def order(node: int, who: list[str], until: float | None, number: int) -> Step:
+    """Order that the connections of ids end, under an id that often repeats an earlier one."""
+    given = Order(tuple(who), issued_before=until).envelope()._replace(message_id=f"order {number}")
+
+    async def ask(cluster: NormalizedCluster, node: Node) -> object:
+        [receipt] = await node.backend.dispatch([given])
+        cluster.remember("orders", receipt.deliveries["*"].position)
+        return receipt, await asyncio.gather(*(node.backend.standing(id) for id in IDS))
+
+    return Step(node, f"order an end for {who}, issued before {until}, order {number}", ask)
+
+
+def orders(node: int, place: Place | None) -> Step:
+    async def ask(cluster: NormalizedCluster, node: Node) -> object:
+        page = await node.backend.orders(cluster.position(*place) if place else None)
+        return page._replace(epoch="") if place is None else page  # before the first it is each backend's own
+
+    return Step(node, f"read orders after {place}", ask)
+
+
 def look(node: int) -> Step:
     async def ask(cluster: NormalizedCluster, node: Node) -> object:
         backend = node.backend
@@ -193,6 +215,8 @@ WEIGHTS = {
     st.builds(acknowledge, nodes, st.lists(proven, min_size=1, max_size=3, unique_by=lambda p: p[0])): 8,
     st.builds(read, nodes, st.lists(st.one_of(own, foreign), min_size=1, max_size=3)): 4,
     st.builds(broadcasts, nodes, st.one_of(st.none(), st.tuples(st.just("*"), sequences), places)): 2,
+    st.builds(order, nodes, st.lists(ids, min_size=1), untils, st.integers(0, 9)): 2,
+    st.builds(orders, nodes, st.one_of(st.none(), st.tuples(st.just("orders"), sequences), places)): 2,
     st.builds(detach, nodes, ids): 3,
     st.builds(purge, nodes, ids): 1,
     st.builds(peek, nodes, ids, st.integers(1, 5)): 1,

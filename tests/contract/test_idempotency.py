@@ -1,12 +1,17 @@
 """A repeated message has the effect of one message."""
 
 import asyncio
+from collections.abc import Sequence
 
+import pytest
+
+from mesa_ws.backend.outbox import Page
 from mesa_ws.backend.queries import Heads
 from mesa_ws.messages.envelope import Envelope, prepare
 from mesa_ws.messages.message import DispatchEvent, Message
+from mesa_ws.messages.order import Order
 from mesa_ws.messages.receipt import Position, Receipt
-from tests.contract.cluster import LIMIT, Cluster, heard
+from tests.contract.cluster import LIMIT, Cluster, Node, heard
 from tests.contract.storing import KEEP, attach, kept
 
 
@@ -120,12 +125,57 @@ async def test_a_message_with_a_key_that_is_not_stored_is_sent_once(cluster: Clu
     assert len((await heard(node))[0]) == 1
 
 
-async def test_an_event_with_a_key_is_sent_once(cluster: Cluster) -> None:
+def event(*recipients: str, excluding: Sequence[str] = ()) -> Envelope:
+    return prepare(DispatchEvent("DISCONNECT_CLIENT"), recipients, excluding, idempotency_key="task")
+
+
+@pytest.mark.parametrize(
+    ("sent", "order"),
+    [
+        (event("alice", "away"), Order(("alice", "away"))),
+        (event("*", excluding=["bob", "carol", "dave"]), Order((), excluding=("bob", "carol", "dave"))),
+    ],
+    ids=["ids", "everybody"],
+)
+async def test_an_event_with_a_key_is_sent_and_kept_as_an_order_once(
+    cluster: Cluster, sent: Envelope, order: Order
+) -> None:
     node = await cluster.node({"alice": 1})
-    sent = prepare(DispatchEvent("DISCONNECT_CLIENT"), ["alice"], idempotency_key="task")
-    await node.backend.dispatch([sent])
-    await node.backend.dispatch([sent])
-    assert len((await heard(node))[0]) == 1
+    [first], [again] = [await node.backend.dispatch([sent]) for _ in range(2)]
+    assert first == again
+    [[kept_order, relayed]] = await heard(node)
+    assert Order.read(kept_order.body) == order
+    assert [each.message_id for each in (kept_order, relayed)] == [sent.message_id] * 2
+    assert relayed.kind == "disconnect"
+    assert [Order.read(entry.body) for entry in (await all_orders(node)).entries] == [order]
+
+
+async def test_a_repeated_event_is_an_order_for_those_who_miss_it(cluster: Cluster) -> None:
+    node = await cluster.node({"alice": 1, "bob": 1})
+    for ids in (["alice"], ["alice", "bob"], ["*"], ["alice"]):
+        await node.backend.dispatch([event(*ids)])
+    sent = [(each.kind, each.recipients.ids) for each in (await heard(node))[0]]
+    assert sent == [
+        *(("order", ()), ("disconnect", ("alice",))),
+        *(("order", ()), ("disconnect", ("bob",))),
+        *(("order", ()), ("disconnect", ())),
+    ]
+    orders = [Order.read(entry.body) for entry in (await all_orders(node)).entries]
+    assert [order and order.ids for order in orders] == [("alice",), ("alice", "bob"), ()]
+
+
+async def test_an_event_to_no_one_is_no_order(cluster: Cluster) -> None:
+    node = await cluster.node({"alice": 1})
+    for sent in (event(), event("bob", excluding=["bob"])):
+        assert await node.backend.dispatch([sent]) == [Receipt(sent.message_id, {}, 0)]
+    assert await heard(node) == [[]]
+    assert (await node.backend.orders(None)).top == 0
+
+
+async def all_orders(node: Node) -> Page:
+    """Read all orders."""
+    epoch = (await node.backend.orders(None)).epoch
+    return await node.backend.orders(Position(epoch, 0))
 
 
 async def test_a_message_to_everybody_with_a_key_is_sent_and_stored_once(cluster: Cluster) -> None:

@@ -2,10 +2,13 @@
 
 from mesa_ws.backend.orders import give
 from mesa_ws.backend.outbox import Standing, Start
-from mesa_ws.backend.queries import CarriedOut, Progress
-from mesa_ws.messages.order import Order, position_of, prepare_order
+from mesa_ws.backend.queries import CarriedOut
+from mesa_ws.messages.envelope import prepare
+from mesa_ws.messages.message import DispatchEvent, Message
+from mesa_ws.messages.order import Order, OrderStatus, position_of, prepare_order
 from mesa_ws.messages.receipt import Position
 from tests.contract.cluster import Cluster, Node, heard
+from tests.system.waiting import until
 
 
 async def given(node: Node, order: Order, key: str | None = None) -> Position:
@@ -36,17 +39,39 @@ async def test_an_order_with_a_key_is_given_once(cluster: Cluster) -> None:
     assert (await node.backend.orders(None)).top == 1
 
 
+async def test_a_key_names_one_order_for_the_same_ids(cluster: Cluster) -> None:
+    node = await cluster.node()
+    await node.backend.dispatch([prepare(Message(0, 1), ["*"], idempotency_key="key")])
+    for ids, before in ((["alice"], None), (["bob"], None), (["bob"], 100.0), (["bob"], 200.0)):
+        await given(node, prepare_order(ids, 1008, "", before), "key")
+    await node.backend.dispatch([prepare(DispatchEvent("DISCONNECT_CLIENT"), ["*"], idempotency_key="key")])
+    orders = [Order.read(each.body) for each in (await heard(node))[0] if each.kind == "order"]
+    assert [each and (each.ids, each.issued_before) for each in orders] == [
+        (("alice",), None),
+        (("bob",), None),
+        (("bob",), 100.0),
+        ((), None),
+    ]
+    assert (await node.backend.standing("bob")).revoked_until == 100.0  # who has logged in since is let in
+
+
 async def test_living_nodes_say_what_they_have_carried_out(cluster: Cluster) -> None:
     done, pending = await cluster.node(), await cluster.node()
     position = await given(done, prepare_order(["alice"], 1000, ""))
     done.backend.carried_out(position)
     progress = await done.backend.query(CarriedOut(position))
-    assert progress == Progress((done.backend.node_id,), (pending.backend.node_id,))
+    assert progress == OrderStatus((done.backend.node_id,), (pending.backend.node_id,))
     pending.backend.carried_out(Position(position.epoch, position.sequence + 1))
-    assert not (await done.backend.query(CarriedOut(position))).pending
+
+    async def is_done() -> bool:
+        return not (await done.backend.query(CarriedOut(position))).pending
+
+    await until(is_done)
+    of_another_life = await done.backend.query(CarriedOut(Position("0123456789abcdef", 9)))
+    assert (len(of_another_life.done), of_another_life.pending) == (2, ())
     await done.backend.aclose()
     progress = await pending.backend.query(CarriedOut(position))
-    assert progress == Progress((pending.backend.node_id,), ())
+    assert progress == OrderStatus((pending.backend.node_id,), ())
 
 
 async def test_an_order_waits_a_moment_for_the_nodes(cluster: Cluster) -> None:
@@ -66,8 +91,8 @@ async def test_a_login_learns_of_revocations_and_of_the_orders_before_it(cluster
         None,
         1,
     )
-    for until in (200.5, 100.0):
-        position = await given(node, prepare_order(["alice"], 1008, "", until))
+    for issued_before in (200.5, 100.0):
+        position = await given(node, prepare_order(["alice"], 1008, "", issued_before))
     assert await node.backend.standing("alice") == Standing(200.5, position)
     assert await node.backend.standing("bob") == Standing(None, position)
     again = await node.backend.attach("alice", 1, Start())

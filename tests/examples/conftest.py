@@ -1,5 +1,7 @@
 """Fixtures for tests of the examples."""
 
+import shutil
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -22,3 +24,15 @@ def own_redis(tmp_path: Path) -> Iterator[RedisServer]:
     redis.start()
     yield redis
     redis.stop()
+
+
+@pytest.fixture
+def node() -> str:
+    """Return the command of Node with a WebSocket class: from version 22 on, or earlier with an option."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("there is no node on the PATH")
+    has_one = (node, "--experimental-websocket", "-e", "process.exit(typeof WebSocket == 'function' ? 0 : 1)")
+    if subprocess.run(has_one, capture_output=True, check=False).returncode:
+        pytest.skip(f"{node} has no WebSocket; it needs version 20.10 or later")
+    return node

@@ -27,11 +27,12 @@ class Programs:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
-        self._stack.push_async_callback(_end, process)
+        self._stack.push_async_callback(ended, process)
         return process
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def ended(process: asyncio.subprocess.Process) -> None:
+    """End a process, unless it has ended."""
     if process.returncode is None:
         process.terminate()
     await process.wait()

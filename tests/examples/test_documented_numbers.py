@@ -35,6 +35,7 @@ from mesa_ws.backend.inbox import (
 )
 from mesa_ws.backend.mesa1.portal_dispatch import PATIENCE as POOL_PATIENCE
 from mesa_ws.backend.mesa1.portal_dispatch import SILENCE
+from mesa_ws.backend.orders import PATIENCE as ORDER_PATIENCE
 from mesa_ws.backend.outbox import BROADCASTS
 from mesa_ws.backend.redis.keys import BACKLOG_LIFE, DEAD_LIFE, POSITION_LIFE
 from mesa_ws.backend.redis_client.command import MAX_IDS
@@ -48,6 +49,8 @@ from mesa_ws.http_server.server import GRACE as API_GRACE
 from mesa_ws.http_server.server import KEEP_ALIVE as SERVER_KEEP_ALIVE
 from mesa_ws.http_server.slices import SLICE
 from mesa_ws.messages.envelope import REMEMBERED, REMEMBERED_KEY
+from mesa_ws.messages.order import MAX_IDS as MAX_ORDERED
+from mesa_ws.messages.order import RETENTION as ORDERS
 from mesa_ws.messages.request import DEFAULT_REQUEST_TIMEOUT as PATIENCE
 from mesa_ws.messages.request import MAX_BLOCKING_REQUESTS, MAX_REQUESTS, MAX_TEXT
 from mesa_ws.portal.handling import FIRST_PAUSE, HAND_OVER, MAX_BYTES, MAX_DELIVERIES, MAX_WAITING
@@ -63,6 +66,9 @@ from mesa_ws.server.large_deliveries import TURN as LARGE_TURN
 from mesa_ws.server.node import GRACE
 from mesa_ws.server.portal_forwarding import GUESTS_PART
 from mesa_ws.server.send_queue import MAX_HELD_BYTES, MAX_HELD_FRAMES
+from mesa_ws.tokens import LEEWAY
+from mesa_ws.tokens.keys import COOLDOWN as JWKS_COOLDOWN
+from mesa_ws.tokens.keys import LIFETIME as JWKS_LIFETIME
 from mesa_ws.transports import run as portals
 from mesa_ws.transports import run as servers
 from mesa_ws.transports.event_loop import CANCEL_GRACE, THREAD_GRACE
@@ -120,6 +126,21 @@ PROMISES = [
     ("howto/presence.md", f"renew one lease each every {WORDS[int(Timing().lease / BEATS)]} seconds"),
     ("howto/presence.md", f"about {MAX_IDS} ids is one script"),
     ("howto/authenticate.md", f"takes longer than `Authentication(timeout={Authentication().timeout:g})`"),
+    ("howto/authenticate.md", f"Clocks may differ by {LEEWAY:g} seconds"),
+    ("howto/authenticate.md", f"again every {JWKS_LIFETIME / 60:g} minutes"),
+    ("howto/authenticate.md", f"at most every {JWKS_COOLDOWN:g} seconds"),
+    ("howto/log-out.md", f"refuses such logins for {ORDERS.ttl / HOUR:g} hours"),
+    ("howto/log-out.md", f"1 to {MAX_ORDERED // 1000} 000 ids"),
+    ("howto/log-out.md", f"after {WORDS[int(ORDER_PATIENCE)]} second at most"),
+    ("howto/log-out.md", f"its lease holds, {Timing().lease:g} seconds"),
+    ("howto/log-out.md", f"the {LEEWAY:g} seconds by which clocks may differ".capitalize()),
+    ("explanation/delivery.md", f"An order is kept for {ORDERS.ttl / HOUR:g} hours, and so is a revocation"),
+    (
+        "explanation/delivery.md",
+        f"{ORDERS.max_messages // 1000} 000 orders and {ORDERS.max_bytes // MIB} MiB",
+    ),
+    ("../spec/protocol.md", f"for {ORDERS.ttl / HOUR:g} hours an attempt with such a login"),
+    ("reference/http-api.md", f"Both need `ids`, 1 to {MAX_ORDERED // 1000} 000"),
     ("howto/browser.md", f"are kept for {SYNC.resume_window:g} seconds"),
     ("howto/client.md", f"`ClientLimits(max_queued={CLIENT_LIMITS.max_queued})`"),
     ("howto/client.md", f"`queue_size={default(Client, 'queue_size')}`"),

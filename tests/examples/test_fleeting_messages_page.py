@@ -3,8 +3,6 @@
 import asyncio
 import json
 import re
-import shutil
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
@@ -146,18 +144,6 @@ async def test_a_client_that_is_away_sends_no_fleeting_message_later(namespace: 
     typing = names["Typing"](client, "hall")
     await typing.key_pressed()
     assert typing._quiet_until == 0
-
-
-@pytest.fixture
-def node() -> str:
-    """Return the command of Node with a WebSocket class: from version 22 on, or earlier with an option."""
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("there is no node on the PATH")
-    has_one = (node, "--experimental-websocket", "-e", "process.exit(typeof WebSocket == 'function' ? 0 : 1)")
-    if subprocess.run(has_one, capture_output=True, check=False).returncode:
-        pytest.skip(f"{node} has no WebSocket; it needs version 20.10 or later")
-    return node
 
 
 async def test_the_script_of_the_page_sends_and_shows_who_types(

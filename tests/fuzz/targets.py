@@ -129,7 +129,7 @@ def fragments(data: bytes) -> None:
 
 def node_channel(data: bytes) -> None:
     """Read what any process may publish on a node's channel."""
-    Channel(lambda envelope: None, frozenset(), lambda ids: None, lambda: None, lambda: None).on_frame(data)
+    Channel(lambda envelope: None, frozenset(), lambda ids: None, *[lambda: None] * 3).on_frame(data)
 
 
 def mesa1_payloads(data: bytes) -> None:

@@ -22,8 +22,9 @@ async def give(bus: AsyncBus, order: Envelope) -> OrderReceipt:
         BackendError: the backend did not take it.
         Unsupported: this backend has no orders.
     """
+    until = time.monotonic() + PATIENCE  # over HTTP the server has waited, too
     [receipt] = await bus.dispatch([order])
-    position, until = position_of(receipt), time.monotonic() + PATIENCE
+    position = position_of(receipt)
     while True:
         progress = await bus.query(CarriedOut(position))
         if not progress.pending or time.monotonic() >= until:
@@ -33,8 +34,9 @@ async def give(bus: AsyncBus, order: Envelope) -> OrderReceipt:
 
 def give_blocking(bus: BlockingBus, order: Envelope) -> OrderReceipt:
     """`give` for threads."""
+    until = time.monotonic() + PATIENCE
     [receipt] = bus.dispatch([order])
-    position, until = position_of(receipt), time.monotonic() + PATIENCE
+    position = position_of(receipt)
     while True:
         progress = bus.query(CarriedOut(position))
         if not progress.pending or time.monotonic() >= until:

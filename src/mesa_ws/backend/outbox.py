@@ -80,7 +80,8 @@ class Page(NamedTuple):
             lost later messages of that epoch.
         rollback: with `forked`, names the incident in which the store may have lost messages; empty
             where it cannot have lost any.
-        standing: of a login that read this page with `attach`.
+        standing: of a login that read this page with `attach`; on a page of `read` or `broadcasts` only the
+            position of the newest order.
     """
 
     status: PageStatus

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
 from ..errors import InvalidInput
+from ..messages.order import OrderStatus
 from ..messages.receipt import OutboxHead, Position, Stored
 from ..messages.recipients import check_id, check_ids
 from ..text import plain
@@ -106,20 +107,8 @@ class Peek(Query[list[Stored]]):
         object.__setattr__(self, "id", check_id(self.id))
 
 
-class Progress(NamedTuple):
-    """Which living nodes have carried out an order.
-
-    Attributes:
-        done: ids of nodes that have.
-        pending: ids of nodes that have not.
-    """
-
-    done: tuple[str, ...]
-    pending: tuple[str, ...]
-
-
 @dataclass(frozen=True)
-class CarriedOut(Query[Progress]):
+class CarriedOut(Query[OrderStatus]):
     """Ask which living nodes have carried out an order.
 
     Args:

@@ -151,10 +151,9 @@ def revoke(
 
 
 def _print_order(order: OrderReceipt, *, as_json: bool) -> None:
-    done, pending = counted(len(order.done), "server"), counted(len(order.pending), "server")
-    text = f"order {order.message_id} carried out by {done}"
+    text = f"order {order.message_id} carried out by {counted(len(order.done), 'server')}"
     if order.pending:
-        text += f"; {pending} will do it when they are back, before they deliver anything"
+        text += f"; still pending at {counted(len(order.pending), 'server')}, cut off at the moment"
     report(text, order._asdict(), as_json=as_json)
 
 

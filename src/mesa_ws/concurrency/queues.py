@@ -93,7 +93,7 @@ class KeyedQueues(Generic[Item]):
 class Batcher(Generic[Item, Result]):
     """Hands items over in the order in which they come, many in one call, and one call at a time.
 
-    What comes during a call goes into the next call.
+    What comes during a call goes into the next call. For the event loop of the first call.
 
     Args:
         run: handles the items of a batch, and returns one result for each of them.
@@ -112,6 +112,7 @@ class Batcher(Generic[Item, Result]):
         size_of: Callable[[Item], int] | None = None,
         max_size: int = 0,
     ) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None  # to ask for it costs a system call
         self._run = run
         self._most = most
         self._name = name
@@ -131,7 +132,8 @@ class Batcher(Generic[Item, Result]):
 
         A cancelled item may be handed over all the same.
         """
-        result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._loop = self._loop or asyncio.get_running_loop()
+        result: asyncio.Future[Result] = self._loop.create_future()
         self._put(item, result)
         return result
 

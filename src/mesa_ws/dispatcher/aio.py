@@ -8,14 +8,14 @@ from typing import Any, Self, overload
 
 from ..backend.orders import give
 from ..backend.presence import ClusterPresence
-from ..backend.queries import CarriedOut, Heads, Progress
+from ..backend.queries import CarriedOut, Heads
 from ..backend.urls import DEFAULT_TIMEOUT, DEFAULT_URL, SharedUrl, async_bus, reserved_on
 from ..close import CloseCode
 from ..concurrency.blocking import awaited
 from ..messages.envelope import DeliveryPolicy, Dispatch, Retention, prepare, prepare_all
 from ..messages.message import DispatchEvent, Message
 from ..messages.message_log import log_dispatches
-from ..messages.order import OrderReceipt, prepare_order
+from ..messages.order import OrderReceipt, OrderStatus, prepare_order
 from ..messages.receipt import Receipt, Status, judge, stored_positions
 from ..messages.recipients import EVERYBODY
 from ..messages.request import DEFAULT_REQUEST_TIMEOUT, check_timeout, prepare_request, read_answer
@@ -140,10 +140,10 @@ class AsyncDispatcher:
     async def status(self, receipt: Receipt) -> Status: ...
 
     @overload
-    async def status(self, receipt: OrderReceipt) -> Progress: ...
+    async def status(self, receipt: OrderReceipt) -> OrderStatus: ...
 
     @awaited("AsyncDispatcher.status", "a Dispatcher")
-    async def status(self, receipt: Receipt | OrderReceipt) -> Status | Progress:
+    async def status(self, receipt: Receipt | OrderReceipt) -> Status | OrderStatus:
         """Return the present status of a dispatched message or an order; see `Dispatcher.status`."""
         if isinstance(receipt, OrderReceipt):
             return await self._bus.query(CarriedOut(receipt.position))

@@ -8,14 +8,14 @@ from typing import Any, Self, overload
 
 from ..backend.orders import give_blocking
 from ..backend.presence import BlockingClusterPresence
-from ..backend.queries import CarriedOut, Heads, Progress
+from ..backend.queries import CarriedOut, Heads
 from ..backend.urls import DEFAULT_TIMEOUT, DEFAULT_URL, SharedUrl, blocking_bus, reserved_on
 from ..close import CloseCode
 from ..concurrency.blocking import warn_in_event_loop
 from ..messages.envelope import DeliveryPolicy, Dispatch, Envelope, Retention, prepare, prepare_all
 from ..messages.message import DispatchEvent, Message
 from ..messages.message_log import log_dispatches
-from ..messages.order import OrderReceipt, prepare_order
+from ..messages.order import OrderReceipt, OrderStatus, prepare_order
 from ..messages.receipt import Receipt, Status, judge, stored_positions
 from ..messages.recipients import EVERYBODY
 from ..messages.request import DEFAULT_REQUEST_TIMEOUT, check_timeout, prepare_request, read_answer
@@ -240,9 +240,9 @@ class Dispatcher:
     def status(self, receipt: Receipt) -> Status: ...
 
     @overload
-    def status(self, receipt: OrderReceipt) -> Progress: ...
+    def status(self, receipt: OrderReceipt) -> OrderStatus: ...
 
-    def status(self, receipt: Receipt | OrderReceipt) -> Status | Progress:
+    def status(self, receipt: Receipt | OrderReceipt) -> Status | OrderStatus:
         """Return the present status of a dispatched message, or of an order.
 
         Any process that has the receipt may ask; receipts can be pickled.

@@ -2,9 +2,9 @@
 
 | right | what it allows |
 |---|---|
-| `dispatch` | to send messages and requests to clients |
+| `dispatch` | to send messages and requests to clients, and to disconnect them |
 | `read` | to read presence, the status of messages, and outboxes |
-| `admin` | both, and to purge outboxes |
+| `admin` | both, to revoke logins, and to purge outboxes |
 """
 
 import logging

@@ -39,7 +39,7 @@ from ..backend.http.routes import (
     StatusBody,
 )
 from ..backend.orders import give
-from ..backend.queries import Heads
+from ..backend.queries import CarriedOut, Heads
 from ..concurrency.limited_log import LimitedLog
 from ..concurrency.tasks import start
 from ..errors import BackendUnavailable, InvalidInput, MesaError
@@ -61,6 +61,7 @@ RIGHTS: Mapping[str, Right] = {
     REVOKE.path: "admin",
     PURGE.path: "admin",
     **dict.fromkeys((METRICS, STATUS.path, *(route.path for route in QUERIES.values())), "read"),
+    QUERIES[CarriedOut].path: "dispatch",  # who may disconnect may ask what has become of it
 }
 """The right that each path needs."""
 
@@ -236,8 +237,9 @@ class _Api:
             )
             raise _RequestRefused(401, "unauthorized", message, {"WWW-Authenticate": 'Bearer realm="mesa"'})
         if not key.allows(right):
+            needed = "'admin'" if right == "admin" else f"'{right}' or 'admin'"
             message = (
-                f"expected a key with the right '{right}' or 'admin', got the key {key.name!r}, which has "
+                f"expected a key with the right {needed}, got the key {key.name!r}, which has "
                 f"{', '.join(map(repr, key.rights))}; use another key, or change its rights"
             )
             raise _RequestRefused(403, "forbidden", message)

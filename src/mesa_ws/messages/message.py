@@ -41,7 +41,7 @@ DISCONNECT_CLIENT = "DISCONNECT_CLIENT"
 """The event that closes every connection of its recipients with code 1000."""
 
 
-@dataclass(frozen=True, slots=True, eq=True)
+@dataclass(init=False, frozen=True, slots=True, eq=True)
 class Message:
     """A message to clients, or one from a client.
 
@@ -69,19 +69,44 @@ class Message:
     sync: bool | None = field(default=None, kw_only=True, repr=False)
     sequence: int | None = field(default=None, kw_only=True, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        opcode: object = self.opcode
-        if not isinstance(opcode, int) or isinstance(opcode, bool) or not 0 <= opcode <= MAX_OPCODE:
-            raise InvalidMessage(
-                f"opcode: expected an integer from 0 to {MAX_OPCODE}, got {opcode!r}; "
-                "the order of arguments is Message(opcode, data, type)"
-            )
-        if self.type is not None and not isinstance(self.type, str):
-            raise InvalidMessage(f"type: expected a string or None, got {self.type!r}")
-        if type(self.type) is not str:
-            object.__setattr__(self, "type", plain(self.type))
-        if self.sync is not None and not isinstance(self.sync, bool):
-            raise InvalidMessage(f"sync: expected True, False or None, got {self.sync!r}")
+    def __init__(  # written out, since the one of a dataclass that checks its arguments takes twice as long
+        self,
+        opcode: int = 0,
+        data: Any = None,
+        type: str | None = None,
+        *,
+        sync: bool | None = None,
+        sequence: int | None = None,
+    ) -> None:
+        if _kind(opcode) is not int or not 0 <= opcode <= MAX_OPCODE:
+            _check_opcode(opcode)
+        if type is not None and _kind(type) is not str:
+            type = _plain_type(type)
+        if sync is not None and not isinstance(sync, bool):
+            raise InvalidMessage(f"sync: expected True, False or None, got {sync!r}")
+        write = object.__setattr__
+        write(self, "opcode", opcode)
+        write(self, "data", data)
+        write(self, "type", type)
+        write(self, "sync", sync)
+        write(self, "sequence", sequence)
+
+
+_kind = type
+
+
+def _check_opcode(opcode: object) -> None:
+    if not isinstance(opcode, int) or isinstance(opcode, bool) or not 0 <= opcode <= MAX_OPCODE:
+        raise InvalidMessage(
+            f"opcode: expected an integer from 0 to {MAX_OPCODE}, got {opcode!r}; "
+            "the order of arguments is Message(opcode, data, type)"
+        )
+
+
+def _plain_type(type: object) -> str:
+    if not isinstance(type, str):
+        raise InvalidMessage(f"type: expected a string or None, got {type!r}")
+    return plain(type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +114,8 @@ class DispatchEvent:
     """An instruction for servers to do something to clients, which the clients themselves never see.
 
     Args:
-        type: `"DISCONNECT_CLIENT"` closes every connection of the recipients with code 1000.
+        type: `"DISCONNECT_CLIENT"` closes every connection of the recipients with code 1000, also at a server
+            that is cut off, once it is back; not on wire `mesa1`. `disconnect` chooses the code.
 
     Raises:
         InvalidMessage: there is no such event.

@@ -6,15 +6,16 @@ whose login was issued before a time. A revocation is also kept for each id, for
 
 import math
 from collections.abc import Iterable
+from hashlib import sha256
 from typing import NamedTuple
 
 import msgspec
 
 from ..close import CloseCode, check_close
 from ..errors import InvalidInput, Unsupported
-from .envelope import Envelope, Retention, name_dispatch
+from .envelope import REMEMBERED, Envelope, Retention, name_dispatch
 from .receipt import Position, Receipt
-from .recipients import Recipients, check_ids
+from .recipients import Recipients, check_ids, check_time
 
 RETENTION = Retention(max_messages=100_000, max_bytes=64 * 1024 * 1024, ttl=86_400.0)
 """For how long an order is kept: longer than any node with a lease is away."""
@@ -44,11 +45,15 @@ class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
     excluding: tuple[str, ...] = ()
 
     @classmethod
-    def of_event(cls, event: Envelope) -> "Envelope":
-        """Return the order that an event to end connections stands for, under the id of the event."""
-        recipients, remember = event.recipients, event.remember or RETENTION.ttl
-        order = cls(recipients.ids, excluding=tuple(recipients.excluding))
-        return order.envelope()._replace(message_id=event.message_id, remember=remember)
+    def of_event(cls, event: Envelope) -> Envelope | None:
+        """Return the order that an event to end connections stands for, under the id of the event.
+
+        None if it is another event, or has no recipients.
+        """
+        if event.kind != "disconnect" or not event.is_addressed:
+            return None
+        order = cls(event.recipients.ids, excluding=tuple(sorted(event.recipients.excluding)))
+        return order._envelope(event.message_id, event.remember)
 
     @classmethod
     def read(cls, body: bytes) -> "Order | None":
@@ -60,14 +65,28 @@ class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     def envelope(self, idempotency_key: str | None = None) -> Envelope:
         """Return the order as it is dispatched to all nodes."""
-        message_id, remember = name_dispatch(idempotency_key)
-        body = msgspec.msgpack.encode(self)
-        everybody = Recipients(True, (), frozenset())
-        return Envelope(everybody, body, "order", message_id, RETENTION, remember or RETENTION.ttl)
+        return self._envelope(*name_dispatch(idempotency_key))
 
     def concerns(self, issued_at: float | None) -> bool:
         """Whether a login that was issued at a time ends."""
         return self.issued_before is None or is_revoked(self.issued_before, issued_at)
+
+    def _envelope(self, message_id: str, remember: float) -> Envelope:
+        everybody, body = Recipients(True, (), frozenset()), msgspec.msgpack.encode(self)
+        return Envelope(everybody, body, "order", message_id, RETENTION, remember or REMEMBERED)
+
+
+def record_name(envelope: Envelope) -> str:
+    """Return the name under which a backend remembers an envelope.
+
+    It is the id of a message. An order is remembered for its recipients alone: neither a message with the
+    same idempotency key nor an order for other ids makes it a repetition.
+    """
+    order = Order.read(envelope.body) if envelope.kind == "order" else None
+    if order is None:
+        return envelope.message_id
+    who = msgspec.msgpack.encode((order.ids, order.excluding, order.issued_before is None))
+    return f"{envelope.message_id}:{sha256(who).hexdigest()[:32]}"
 
 
 def is_revoked(until: float, issued_at: float | None) -> bool:
@@ -75,14 +94,27 @@ def is_revoked(until: float, issued_at: float | None) -> bool:
     return issued_at is None or math.floor(issued_at) <= until
 
 
+class OrderStatus(NamedTuple):
+    """Which servers have carried out a `disconnect` or `revoke`.
+
+    Attributes:
+        done: ids of living servers that have.
+        pending: ids of living servers that have not, because they are cut off; they do it before they deliver
+            anything else.
+    """
+
+    done: tuple[str, ...]
+    pending: tuple[str, ...]
+
+
 class OrderReceipt(NamedTuple):
-    """An order that was given to all nodes, and which of them have carried it out.
+    """The outcome of `disconnect` or `revoke`: which servers have carried it out within a second.
 
     Attributes:
         message_id: names the order.
         position: its position among the orders.
-        done: living nodes that had carried it out when this was made.
-        pending: living nodes that had not, because they were cut off; they do it before they deliver
+        done: ids of living servers that have.
+        pending: ids of living servers that have not, because they are cut off; they do it before they deliver
             anything else, and `status` tells later.
     """
 
@@ -107,8 +139,9 @@ def prepare_order(ids: Iterable[str], code: int, reason: str, issued_before: flo
 
     Raises:
         InvalidRecipients: `ids` are not ids.
-        InvalidInput: there are too many of them, or none, or the code or the reason cannot be used.
+        InvalidInput: there are too many of them, or none, or the code, the reason or the time cannot be used.
     """
+    check_time("issued_before", issued_before)
     checked = check_ids(ids)
     if not 0 < len(checked) <= MAX_IDS:
         raise InvalidInput(f"ids: expected 1 to {MAX_IDS}, got {len(checked)}")

@@ -130,8 +130,15 @@ def _shown(value: object) -> str:
     return f"a value of type {type(value).__name__}"
 
 
-def _is_time(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+def check_time(name: str, value: object) -> None:
+    """Check that a value is a time in seconds since 1970, or None.
+
+    Raises:
+        InvalidInput: it is neither.
+    """
+    is_time = isfinite(value) if isinstance(value, float) else value is None or _is_number(value)
+    if not is_time:
+        raise InvalidInput(f"{name}: expected seconds since 1970 as a number, got {_shown(value)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +165,8 @@ class User:
     expires_at: float | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        for name in ("issued_at", "expires_at"):
-            value = getattr(self, name)
-            if value is not None and not _is_time(value):
-                raise InvalidInput(f"{name}: expected seconds since 1970 as a number, got {_shown(value)}")
+        check_time("issued_at", self.issued_at)
+        check_time("expires_at", self.expires_at)
         object.__setattr__(self, "id", check_id(self.id))
         if self.data is None:
             object.__setattr__(self, "data", {"id": self.id})

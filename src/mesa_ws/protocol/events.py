@@ -57,7 +57,7 @@ class UnexpectedAnswer(NamedTuple):
     `OutboxCursor.distrust`."""
 
 
-class Received(NamedTuple):
+class Received(msgspec.Struct, frozen=True):
     """The peer sent an ordinary message."""
 
     message: Message

@@ -89,6 +89,8 @@ class Authenticator:
         """Log a client in as a user, if it may be; return whether it is one now."""
         if not self._may_log_in(connection, user):
             return False
+        if _stays(connection, user, sync) and not await self._is_allowed(connection, user):
+            return False
         try:
             accepted = connection.protocol.accept(user)
         except InvalidMessage as error:
@@ -96,18 +98,11 @@ class Authenticator:
             return False
         connection.log_in(user)
         self._limits.logged_in(connection)
-        current, is_wire2 = connection.subscription, sync.is_wire2
-        if (
-            current is not None
-            and current.is_started
-            and (current.id, current.is_wire2) == (user.id, is_wire2)
-        ):
-            if not await self._is_allowed(connection, user):
-                return False
+        if (current := _stays(connection, user, sync)) is not None:
             connection.send_queue.control(_accepted_again(accepted, current, user))
         elif not await self._log_in(connection, user.id, sync, accepted):
             return False
-        log.debug("login of %r on wire %d", connection, 2 if is_wire2 else 1)
+        log.debug("login of %r on wire %d", connection, 2 if sync.is_wire2 else 1)
         return True
 
     def _may_log_in(self, connection: Connection, user: User) -> bool:
@@ -133,7 +128,8 @@ class Authenticator:
             why = f"the backend does not know of {user.id!r}: {error}"
             connection.obey(Close(CloseCode.TRY_AGAIN_LATER, why))
             return False
-        return self._fanout.orders.admit(connection, standing)
+        self._fanout.settle(connection)  # it may have another id by now
+        return connection.is_open and self._fanout.orders.allows(connection, user, standing)
 
     def _has_room(self, connection: Connection, id: str) -> bool:
         """Whether the id may have this connection, too, if it does not have it already."""
@@ -164,6 +160,8 @@ class Authenticator:
         if pages is None:
             return
         page, broadcasts = pages
+        if not self._fanout.orders.admit(connection, page.standing):
+            return
         if subscription.is_wire2:
             connection.send_queue.control(resync(ResumeState.of(page)._replace(status="reset")))
         if broadcasts is not None and (broadcasts.status != "resumed" or broadcasts.lost):
@@ -280,6 +278,14 @@ class Authenticator:
 def _address(connection: Connection) -> str | None:
     remote = connection.request.remote_address
     return remote[0] if remote else None
+
+
+def _stays(connection: Connection, user: User, sync: SyncOptions) -> Subscription | None:
+    """Return the subscription of a client that logs in again as the same user; None if it needs another."""
+    current = connection.subscription
+    if current is None or not current.is_started:
+        return None
+    return current if (current.id, current.is_wire2) == (user.id, sync.is_wire2) else None
 
 
 def start_of(sync: SyncOptions) -> Start:

@@ -7,10 +7,10 @@ client goes straight to its transport, which never waits, or waits in its send q
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Container, Coroutine
+from collections.abc import Awaitable, Callable, Container
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..close import CloseCode, check_close
 from ..concurrency.clock import unix_time
@@ -508,13 +508,20 @@ class Connection:
         turn = self._host.turn
         try:
             while self._events:
-                await self._run_or_close(self._handle(self._events.popleft()))
-                if self._guest is not None:
-                    self._guest.in_turn = 0
-                if self._guest is not None or (self._flow is not None and self._flow.is_full):
-                    self._regulate()
-                if self._events and turn.is_over():
-                    await self._run_or_close(asyncio.sleep(0))
+                try:
+                    await self._handle(self._events.popleft())
+                    if self._guest is not None:
+                        self._guest.in_turn = 0
+                    if self._guest is not None or (self._flow is not None and self._flow.is_full):
+                        self._regulate()
+                    if self._events and turn.is_over():
+                        await asyncio.sleep(0)
+                except asyncio.CancelledError:  # by an earlier handler, which has kept this task
+                    await survive()
+                    self._broken("its task was cancelled", "code of the application cancelled the task of %r")
+                except Exception as error:  # noqa: BLE001 - it is logged there, and none of a handler
+                    text = "a bug in the server ended %r; the client may reconnect"
+                    self._broken("a bug in the server", text, error)
         finally:
             self._events = None
             self._worker = None
@@ -527,17 +534,10 @@ class Connection:
         if guest is not None:
             guest.leave()
 
-    async def _run_or_close(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a step of the worker; on an error, which is none of a handler, close the connection."""
-        try:
-            await work
-        except asyncio.CancelledError:  # by an earlier handler, which has kept a reference to this task
-            await survive()
-            self._host.handlers.log.error("code of the application cancelled the task of %r", self)
-            self.obey(Close(CloseCode.INTERNAL_ERROR, "its task was cancelled"))
-        except Exception:
-            self._host.handlers.log.exception("a bug in the server ended %r; the client may reconnect", self)
-            self.obey(Close(CloseCode.INTERNAL_ERROR, "a bug in the server"))
+    def _broken(self, why: str, text: str, error: Exception | None = None) -> None:
+        """Log what has ended a step of the worker, and close the connection."""
+        self._host.handlers.log.error(text, self, exc_info=error)
+        self.obey(Close(CloseCode.INTERNAL_ERROR, why))
 
     async def _handle(self, event: object) -> None:
         frame = None

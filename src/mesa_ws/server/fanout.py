@@ -89,17 +89,10 @@ class Fanout:
         self.redelivered_handlers: Collection[object] = notifications.redelivered_handlers
         self.redelivery_interval = settings.sync.redelivery_interval
         self.is_prompt = settings.wire == "mesa1"  # so that Redis stores nothing longer than 1.x does
-        self.broadcasts = BroadcastReader(backend.broadcasts, spawn, self._announce, self._on_reset, self.log)
-        self.orders = OrderFollower(
-            backend,
-            self.by_id,
-            self._disconnect,
-            lambda excluding, do: self._to_everybody(excluding, do, _nothing, lambda _: None),
-            self._disconnect_all,
-            self.deliver,
-            spawn,
-            self.log,
+        self.broadcasts = BroadcastReader(
+            self._read_broadcasts, spawn, self._announce, self._on_reset, self.log
         )
+        self.orders = OrderFollower(backend, self._for_each, self._disconnect, self.deliver, spawn, self.log)
         self._recovery = Recovery(backend, spawn, self.orders.settled, self._settle, self._give_up, self.log)
         self._acknowledgements = Acknowledgements(self.by_id, backend.acknowledge, is_prompt=self.is_prompt)
         # With `redelivers` and `lost` below, these are the `SubscriptionHost`.
@@ -218,7 +211,8 @@ class Fanout:
             reply = self._backend.reply
             cluster_requests.send(envelope, self.by_id, self._notifications, reply, self.log)
         elif envelope.kind == "disconnect":
-            self._deliver_to_open(envelope, self._disconnect)
+            if not self.orders.knows(envelope):
+                self._deliver_to_open(envelope, self._disconnect)
         elif envelope.kind == "order":
             self.orders.take(envelope)
         elif self._forwarder is not None:
@@ -246,20 +240,19 @@ class Fanout:
         except Exception as error:  # noqa: BLE001 - it is logged there
             self._failed(connection, error)
 
-    def _disconnect_all(self) -> None:
-        """End all connections: orders to end some of them may be lost. Their clients may log in again."""
-        log.error("orders to all nodes were lost before this node had them: all clients have to log in again")
-        self._spawn(self._end_all())
+    def _for_each(self, ids: Sequence[str], excluding: frozenset[str], do: Write) -> None:
+        """Call a function for the connections of ids, or for all but some, in the order of the bus."""
+        if ids:
+            found = [connection for id in ids for connection in self.by_id.get(id, ())]
+            self._large.deliver(do, found, lambda: None)
+        else:
+            self._to_everybody(excluding, do, _nothing, lambda _: None)
 
-    async def _end_all(self) -> None:
-        clock = asyncio.get_running_loop().time
-        until = clock() + TURN
-        for connection in tuple(self.connections):
-            if connection.user is not None:
-                self._disconnect(connection, CloseCode.EXPIRED, CloseCode.EXPIRED.wire_reason)
-            if clock() >= until:
-                await asyncio.sleep(0)
-                until = clock() + TURN
+    async def _read_broadcasts(self, position: Position | None) -> Page:
+        """Read messages to everybody, and carry out the orders that were given before them."""
+        page = await self._backend.broadcasts(position)
+        await self.orders.settled(page.standing.position)
+        return page
 
     def _announce(self, position: Position, entry: Entry) -> None:
         """Write the next of the stored messages to everybody.
@@ -372,8 +365,11 @@ class Fanout:
         if previous != id:
             self.connections[connection] = id
             self.by_id.setdefault(id, []).append(connection)
-        if connection.subscription is not None:
-            connection.subscription.close()
+        before = connection.subscription
+        if before is not None:
+            if before.id == id:  # it is the same connection of the id to orders
+                subscription.orders_from, subscription.late_orders = before.orders_from, before.late_orders
+            before.close()
         connection.subscription = subscription
         if previous is not None and previous != id:
             self._left(connection, previous)

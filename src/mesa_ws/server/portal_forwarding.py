@@ -242,20 +242,19 @@ class Forwarder:
             forwarded.pending.answered(reply.request, answer)
 
     async def _forward(self, kind: EventKind, sender: Sender, data: bytes = b"") -> None:
+        """Store an event; open its connection again before, if it is closed for portals."""
         forwarded = self._connections[sender.connection_id]
-        while not await self._store(forwarded, self._event(kind, forwarded, data)):
+        while True:
+            known = forwarded.joins
+            answer, forwarded.joins = await self._append(self._event(kind, forwarded, data))
+            # A "gone" connection was ended by this very event, unless the node has joined again since then.
+            if answer != "unknown" and (answer != "gone" or known == forwarded.joins):
+                return
             # Other nodes declared this one dead and told portals that its connections have ended, or the
             # backend has lost what it held. So open the connection again, then store the event.
             await self._append(self._event("connection", forwarded))
             if sender.user is not None:
                 await self._append(self._event("authentication", forwarded))
-
-    async def _store(self, forwarded: _Forwarded, event: InboxEvent) -> bool:
-        """Store an event; return False if the connection is closed for portals, which stores nothing."""
-        known = forwarded.joins
-        answer, forwarded.joins = await self._append(event)
-        # A "gone" connection was ended by this very event, unless the node has joined again since then.
-        return answer != "unknown" and (answer != "gone" or known == forwarded.joins)
 
     def _event(self, kind: EventKind, forwarded: _Forwarded, data: bytes = b"") -> InboxEvent:
         """Make the next event of a connection; a repetition of the same one has to keep its sequence."""

@@ -42,7 +42,7 @@ class Recovery:
         self,
         outbox: Outbox,
         spawn: Spawn,
-        ready: Callable[[], Awaitable[None]],
+        ready: Callable[[Position | None], Awaitable[None]],
         settle: Callable[[Subscription], None],
         give_up: Callable[[Subscription, Exception], None],
         log: LimitedLog,
@@ -116,7 +116,6 @@ class Recovery:
 
     async def _serve(self, batch: list[_PageRequest]) -> None:
         """Read for a batch; requests that were served are removed from it."""
-        await self._ready()
         subscriptions = [request.subscription for request in batch if not request.is_broadcast]
         try:
             await self._read([each for each in subscriptions if each.is_open])
@@ -138,6 +137,7 @@ class Recovery:
         if not wanted:
             return
         pages = await self._outbox.read(list(wanted))
+        await self._ready(pages[0].standing.position)
         for same, page in zip(wanted.values(), pages, strict=True):
             for each in same:
                 if each.is_open:
@@ -161,6 +161,7 @@ class Recovery:
         if position is None:
             return
         page = await self._outbox.broadcasts(position)
+        await self._ready(page.standing.position)
         for each in open_ones:
             if each.is_open:
                 self._hand_over(each, each.on_broadcast_page, page)

@@ -258,6 +258,10 @@ class SendQueue:
             if held.payload:
                 self.put(held.payload)
 
+    def drop(self) -> None:
+        """Drop the frames that wait."""
+        self._frames, self._latest, self._size, self._replaced = None, None, 0, 0
+
     def close(self) -> None:
         """Drop the frames that wait, and ignore later ones."""
         self._frames, self._latest, self._size, self.unwritten = None, None, 0, 0

@@ -84,9 +84,9 @@ class Subscription:
         broadcasts_before: position up to which the client had the messages to everybody before this
             subscription; None if it is unknown.
         settles: whether the acknowledgements of this client count for its id.
-        orders_from: position of the newest order to all nodes that was given before the login; set by
-            `OrderFollower`.
-        late_orders: orders that came while the client was logging in; likewise.
+        orders_from: position of the newest order to all nodes that was given before the connection became one
+            of the id; None until it is known; set by `OrderFollower`.
+        late_orders: orders that came until then; likewise.
     """
 
     __slots__ = (
@@ -130,7 +130,7 @@ class Subscription:
         self.id = id
         self.is_wire2 = is_wire2
         self.orders_from: Position | None = None
-        self.late_orders: Sequence[tuple[Position, Order]] | None = None
+        self.late_orders: tuple[tuple[Position, Order], ...] = ()
         if is_wire2:
             self.outbox = OutboxCursor(is_wire2=True)
         else:

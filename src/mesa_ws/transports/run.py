@@ -210,7 +210,8 @@ Service = AbstractAsyncContextManager[Any]
 FOR_APPLICATIONS = (
     *("authenticator", "on_connection", "on_authentication", "on_message", "on_disconnection", "on_online"),
     *("on_offline", "on_lost", "on_forked", "on_stop", "on_rejected", "on_error", "use", "middleware_key"),
-    *("send", "send_blocking", "request", "request_blocking", "presence", "presence_blocking", "run"),
+    *("send", "send_blocking", "request", "request_blocking", "disconnect", "revoke"),
+    *("presence", "presence_blocking", "run"),
     *("namespace", "connections", "lost", "is_running", "is_ready"),
 )
 """Members of a server that its application uses; the others belong to the server itself."""

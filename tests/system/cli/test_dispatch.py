@@ -1,11 +1,13 @@
 """`mesa dispatch` and `mesa disconnect` with a server."""
 
 import json
+import re
 
+import jwt
 import pytest
 
 from mesa_ws.client import Client
-from mesa_ws.errors import ConnectionClosed
+from mesa_ws.errors import AuthenticationFailed, ConnectionClosed
 from mesa_ws.messages.message import Message
 
 from .conftest import KEY, Site, Starter
@@ -60,6 +62,45 @@ async def test_disconnect_closes_the_connections_of_everybody_if_that_is_said(si
         await site.run("disconnect", "--all")
         with pytest.raises(ConnectionClosed, match="1000"):
             await received(client)
+
+
+async def test_disconnect_has_a_code_and_a_reason_if_they_are_said(site: Site) -> None:
+    async with Client(site.url, reconnect=False) as client:
+        await client.authenticate({"id": "1"})
+        run = await site.run("disconnect", "--to", "1,2", "--code", "4100", "--reason", "moved")
+        assert re.fullmatch(r"order [0-9a-f]{32} carried out by 1 server\n", run.stdout)
+        with pytest.raises(ConnectionClosed) as closed:
+            await received(client)
+        assert (closed.value.code, closed.value.reason) == (4100, "moved")
+
+
+async def test_revoke_ends_logins_and_refuses_those_that_were_issued_before(site: Site) -> None:
+    async with Client(site.url, reconnect=False) as client:
+        await client.authenticate({"id": "revoked"})
+        run = await site.run("revoke", "--to", "revoked", "--reason", "out", "--json")
+        document = json.loads(run.stdout)
+        assert (len(document["done"]), document["pending"]) == (1, [])
+        with pytest.raises(ConnectionClosed) as closed:
+            await received(client)
+        assert (closed.value.code, closed.value.reason) == (1008, "out")
+    async with Client(site.url, reconnect=False) as client:
+        with pytest.raises(AuthenticationFailed):
+            await client.authenticate({"id": "revoked"})
+
+
+async def test_revoke_spares_logins_that_were_issued_later(mesa: Starter) -> None:
+    environment = {"MESA_API_KEY": KEY, "MESA_JWT_SECRET": KEY * 2}
+    server = mesa("serve", "--json", "--port", "0", "--api-port", "0", environment=environment).document()
+    old, new = (jwt.encode({"sub": "1", "iat": 1000 + n}, KEY * 2) for n in range(2))
+    async with Client(server["url"]) as client:
+        await client.authenticate({"token": new})
+        site = Site(server["url"], server["api_url"])
+        await site.run("revoke", "--to", "1", "--issued-before", "1000")
+        await site.run("dispatch", "HELLO", "1", "--to", "1")
+        assert await received(client) == Message(0, 1, "HELLO")
+    async with Client(server["url"], reconnect=False) as client:
+        with pytest.raises(AuthenticationFailed):
+            await client.authenticate({"token": old})
 
 
 def test_the_receipt_is_a_table(site: Site) -> None:

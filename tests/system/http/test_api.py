@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from mesa_ws.backend.http import AsyncHttpBus, BlockingHttpBus
+from mesa_ws.backend.orders import give
 from mesa_ws.backend.queries import OnlineCount
 from mesa_ws.errors import BackendRefused, BackendUnavailable, InvalidRecipients, MesaError, Unsupported
 from mesa_ws.http_server.server import DispatchApi
 from mesa_ws.messages.envelope import Envelope, prepare
 from mesa_ws.messages.message import DispatchEvent, Message
+from mesa_ws.messages.order import Order, prepare_order
 from mesa_ws.messages.receipt import Delivery, Receipt
 from mesa_ws.messages.recipients import Recipients
 from tests.http_site import KEY, Dispatching, FailingBus, HeldBus, Site, message
@@ -38,7 +40,7 @@ async def test_the_body_arrives_as_the_dispatcher_encoded_it(kind: str, site: Si
 
 async def test_an_event_arrives_as_an_event(site: Site, bus: Dispatching) -> None:
     await bus.dispatch(prepare(DispatchEvent("DISCONNECT_CLIENT"), ["0"]))
-    assert [envelope.kind for envelope in site.received] == ["disconnect"]
+    assert [envelope.kind for envelope in site.received] == ["order", "disconnect"]
 
 
 async def test_a_batch_arrives_in_its_order(site: Site, bus: Dispatching) -> None:
@@ -89,24 +91,31 @@ async def test_a_key_without_the_right_is_refused(site: Site, tmp_path: Path) ->
     async with DispatchApi(site.server, keys_file=file, port=0) as api:
         for name in rights:
             bus = AsyncHttpBus(api.url, key=f"{name}-0123456789")
+            disconnect, revoke = (prepare_order(["0"], 1000, "", time).envelope() for time in (None, 0.0))
             calls = [bus.dispatch([message(name)]), bus.query(OnlineCount()), bus.purge("0")]
+            calls += [give(bus, each) for each in (disconnect, revoke)]
             answers = await asyncio.gather(*calls, return_exceptions=True)
             await bus.aclose()
             refused += [(name, str(answer)) for answer in answers if isinstance(answer, BackendRefused)]
     assert refused == [
         (
             name,
-            f"expected a key with the right '{lacking}' or 'admin', got the key '{name}', which has '{has}'; "
+            f"expected a key with the right {lacking}, got the key '{name}', which has '{has}'; "
             "use another key, or change its rights",
         )
         for name, lacking, has in (
-            ("sender", "read", "dispatch"),
-            ("sender", "admin", "dispatch"),
-            ("reader", "dispatch", "read"),
-            ("reader", "admin", "read"),
+            ("sender", "'read' or 'admin'", "dispatch"),
+            ("sender", "'admin'", "dispatch"),
+            ("sender", "'admin'", "dispatch"),
+            ("reader", "'dispatch' or 'admin'", "read"),
+            ("reader", "'admin'", "read"),
+            ("reader", "'dispatch' or 'admin'", "read"),
+            ("reader", "'admin'", "read"),
         )
     ]
-    assert site.received == ["sender", "keeper"]
+    orders = [Order.read(each.body) for each in site.received if isinstance(each, Envelope)]
+    assert [order and order.issued_before for order in orders] == [None, None, 0.0]
+    assert [each for each in site.received if not isinstance(each, Envelope)] == ["sender", "keeper"]
 
 
 async def test_the_namespace_of_the_server_is_taken(kind: str, site: Site, api: DispatchApi) -> None:

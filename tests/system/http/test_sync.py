@@ -1,7 +1,5 @@
 """Message sync and presence through the HTTP API, by both dispatchers, on the embedded backend."""
 
-import asyncio
-import inspect
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -9,48 +7,13 @@ import pytest
 
 from mesa_ws.backend.http import AsyncHttpBus, BlockingHttpBus
 from mesa_ws.backend.queries import Heads, Peek
-from mesa_ws.dispatcher import AsyncDispatcher, Dispatcher
+from mesa_ws.dispatcher import AsyncDispatcher
 from mesa_ws.errors import BackendRefused, InvalidRecipients, Unsupported
 from mesa_ws.http_server.server import DispatchApi
 from mesa_ws.messages.message import Message
 from tests.http_site import KEY, Site
 
-
-class Asking:
-    """A dispatcher or a bus of either kind, behind one async interface."""
-
-    def __init__(self, target: Any) -> None:
-        self._target = target
-
-    async def __call__(self, name: str, *arguments: Any, **named: Any) -> Any:
-        target = self._found(name)
-        if asyncio.iscoroutinefunction(target):
-            return await target(*arguments, **named)
-        return await asyncio.to_thread(target, *arguments, **named)
-
-    async def each(self, name: str) -> list[Any]:
-        """Return the items of all pages."""
-        target = self._found(name)
-        if inspect.isasyncgenfunction(target):
-            return [each async for each in target()]
-        return await asyncio.to_thread(lambda: list(target()))
-
-    def _found(self, name: str) -> Any:
-        target = self._target
-        for part in name.split("."):
-            target = getattr(target, part)
-        return target
-
-
-@pytest.fixture(params=["asyncio", "blocking"])
-async def dispatcher(request: pytest.FixtureRequest, api: DispatchApi) -> AsyncIterator[Asking]:
-    if request.param == "asyncio":
-        async with AsyncDispatcher(api.url, key=KEY, sync=True) as dispatcher:
-            yield Asking(dispatcher)
-    else:
-        blocking = Dispatcher(api.url, key=KEY, sync=True)
-        yield Asking(blocking)
-        await asyncio.to_thread(blocking.close)
+from .conftest import Asking
 
 
 @pytest.fixture(params=[AsyncHttpBus, BlockingHttpBus])

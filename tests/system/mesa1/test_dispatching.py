@@ -224,7 +224,12 @@ async def test_exclusions_from_everybody_are_warned_of_once(
     assert caplog.text.count("do not support that") == 1
 
 
-async def test_what_this_wire_cannot_tell_is_unsupported(dispatcher: AsyncDispatcher) -> None:
+async def test_what_this_wire_cannot_tell_is_unsupported(dispatcher: AsyncDispatcher, tap: Tap) -> None:
+    for order in (dispatcher.disconnect, dispatcher.revoke):
+        with pytest.raises(Unsupported, match=r"DISCONNECT_CLIENT.*, or use wire 'native'"):
+            await order(["1"])
+    await dispatcher.dispatch(Message(0, "next"))
+    assert json.loads(await tap.heard())["message"]["d"] == "next"  # servers of 1.x heard of no order
     receipt = await dispatcher.dispatch(Message(0, 1), ["1"])
     with pytest.raises(Unsupported, match="use wire 'native'"):
         await dispatcher.status(receipt)

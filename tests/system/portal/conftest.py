@@ -104,9 +104,11 @@ class Record:
 
 @pytest.fixture
 async def stack(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AsyncExitStack]:
-    """What ends with the test, while patches still hold."""
-    async with AsyncExitStack() as stack:
-        yield stack
+    """What ends with the test, while patches still hold; after a test that timed out, it may never end."""
+    stack = AsyncExitStack()
+    yield stack
+    async with asyncio.timeout(LIMIT):
+        await stack.aclose()
 
 
 @pytest.fixture(params=["memory", "redis"])

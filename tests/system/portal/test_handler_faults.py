@@ -13,6 +13,7 @@ from mesa_ws.portal import handling
 from mesa_ws.portal.assignment import assigned_queues
 from mesa_ws.portal.calls import MAX_REASON
 from tests.system.portal.conftest import Record, Site
+from tests.system.server.peer import LIMIT
 from tests.system.waiting import until
 
 
@@ -248,12 +249,17 @@ async def test_a_client_that_floods_holds_up_nobody_else(
 
     await site.start(portal)
     flood, other = await site.join("flood"), await site.join("other")
-    for n in range(600):
-        await flood.send("HI", [n, "x" * 10 * WEIGHT_UNIT])  # more than one client may have wait in portals
-    await until(lambda: "backlog of portals is full" in caplog.text)
-    await other.send("HI", ["other"])
-    await until(lambda: seen == ["other"])
-    go.set()
+
+    async def send_all() -> None:
+        for n in range(600):
+            await flood.send("HI", [n, "x" * 10 * WEIGHT_UNIT])  # in all more than one client may have wait
+
+    async with asyncio.timeout(LIMIT), asyncio.TaskGroup() as flooding:
+        flooding.create_task(send_all())  # which may have to wait until the server reads on
+        await until(lambda: "backlog of portals is full" in caplog.text)
+        await other.send("HI", ["other"])
+        await until(lambda: seen == ["other"])
+        go.set()
     await until(lambda: len(seen) == 601)
     assert seen[1:] == list(range(600))
 

@@ -13,6 +13,7 @@ from mesa_ws.backend.redis import AsyncRedisBus, BlockingRedisBus
 from mesa_ws.errors import BackendRefused, BackendUnavailable, Unsupported
 from mesa_ws.messages.envelope import Envelope, Retention, prepare
 from mesa_ws.messages.message import Message
+from mesa_ws.messages.order import prepare_order
 from mesa_ws.messages.receipt import Position, Receipt
 from mesa_ws.settings import Durability
 from tests.contract.cluster import LIMIT
@@ -138,6 +139,17 @@ async def test_a_replica_that_does_not_confirm_is_said_and_asking_again_is_safe(
     await until(is_confirmed)
     assert [position and position.sequence for position in positions] == [1]
     assert await stored(client) == 1
+
+
+async def test_an_order_to_all_nodes_is_held_by_replicas_that_are_online(
+    own_redis: RedisServer, namespace: str, client: redis.asyncio.Redis, replica: RedisServer
+) -> None:
+    await until_replicas(client, 1)
+    replica.freeze()
+    order = prepare_order(["alice"], 1008, "", 100.0).envelope()
+    async with over("asyncio", own_redis.url, namespace, timeout=1.0) as dispatch:
+        with pytest.raises(BackendUnavailable, match="stored, but only 0 of 1 replicas confirmed in time"):
+            await asyncio.wait_for(dispatch(order), LIMIT)
 
 
 async def test_a_repeat_over_another_connection_is_confirmed_no_sooner(

@@ -92,6 +92,23 @@ async def test_requests_work_with_the_rights_that_are_documented(
         assert found.data == "well!"
 
 
+async def test_orders_work_with_the_rights_that_are_documented(
+    own_redis: RedisServer, serving: Serving, join: Joining
+) -> None:
+    url = user(own_redis, rights()["native"])
+    endpoint = await serving(accepting(backend=url, namespace="api"))
+    peers = [await join(endpoint, id) for id in "12"]
+    async with AsyncDispatcher(url, namespace="api") as dispatcher:
+        receipt = await dispatcher.disconnect(["1"], 4100)
+        assert (await peers[0].closed(), len(receipt.done), receipt.pending) == (4100, 1, ())
+        await dispatcher.revoke(["2"], 1000.0)
+        assert await peers[1].closed() == 1008
+        assert (await dispatcher.status(receipt)).done == receipt.done
+    refused = await join(endpoint)
+    await refused.send(op=2, data={"id": "2"})
+    assert await refused.closed() == 1008
+
+
 async def test_portals_of_1x_that_died_can_be_found_with_the_rights_that_are_documented(
     own_redis: RedisServer,
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from mesa_ws import AsyncDispatcher, Connection, DispatchEvent, Message, Server, User
 from mesa_ws.transports.run import Endpoint
+from tests.faults.orders.gate import Cut, Gate
 from tests.redis_server import RedisServer
 from tests.system.proxy import Proxy
 from tests.system.waiting import until
@@ -144,6 +145,54 @@ async def test_a_client_that_logged_in_after_the_order_stays(
     await until(lambda: server.backend.is_ready)
     await dispatcher.dispatch(Message(0, 1), ["1"])
     await after.until(d=1)
+
+
+async def test_a_client_that_logged_in_after_the_event_of_1x_stays(
+    serving: Serving,
+    redis_server: RedisServer,
+    stack: AsyncExitStack,
+    namespace: str,
+    dispatcher: AsyncDispatcher,
+    join: Joining,
+) -> None:
+    gate = await stack.enter_async_context(Gate.to(redis_server.port))
+    server = trusting(f"redis://127.0.0.1:{gate.port}", namespace=namespace)
+    endpoint = await serving(server)
+    before = await join(endpoint)
+    await log_in(before, "1")
+    await before.until(op=22)
+    gate.shut(Cut("held", "subscriber"))
+    await dispatcher.dispatch(DispatchEvent("DISCONNECT_CLIENT"), ["1"])
+    after = await join(endpoint)
+    await log_in(after, "1")
+    await after.until(op=22)
+    gate.open()
+    assert await before.closed() == 1000
+    await dispatcher.dispatch(Message(0, 1), ["1"])
+    await after.until(d=1)
+
+
+@pytest.mark.parametrize("recipients", [["1"], ["*"]])
+async def test_what_a_server_reads_reaches_no_client_that_an_unheard_order_ends(
+    serving: Serving, proxy: Proxy, redis_url: str, namespace: str, join: Joining, recipients: list[str]
+) -> None:
+    server = trusting(proxy.url, namespace=namespace, sync=True)
+    endpoint = await serving(server)
+    gone = await join(endpoint)
+    await log_in(gone, "1")
+    await gone.until(op=22)
+    proxy.mute_subscribers()  # commands work, and so do reads
+    async with AsyncDispatcher(redis_url, namespace=namespace, sync=True) as dispatcher:
+        await dispatcher.disconnect(["1"], 4100)
+        await dispatcher.dispatch(Message(0, 1), recipients)
+    if recipients == ["*"]:
+        await server.fanout.broadcasts.catch_up()
+    else:
+        [connection] = server.connections
+        assert connection.subscription is not None
+        connection.subscription.invalidate()
+    assert await gone.closed() == 4100
+    assert [frame for frame in gone.frames if frame["op"] == 0] == []
 
 
 @pytest.mark.parametrize("recipients", [["1"], ["*"]])

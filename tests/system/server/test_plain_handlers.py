@@ -141,6 +141,10 @@ DISPATCHER = AsyncDispatcher("redis://127.0.0.1:1")
         (lambda _: DISPATCHER.dispatch(PING, ["1"]), "AsyncDispatcher.dispatch", "use a Dispatcher"),
         (lambda _: DISPATCHER.dispatch_many([]), "AsyncDispatcher.dispatch_many", "use a Dispatcher"),
         (lambda _: DISPATCHER.request("1", PING), "AsyncDispatcher.request", "use a Dispatcher"),
+        (lambda server: server.disconnect(["1"]), "server.disconnect", "use a Dispatcher"),
+        (lambda server: server.revoke(["1"]), "server.revoke", "use a Dispatcher"),
+        (lambda _: DISPATCHER.disconnect(["1"]), "AsyncDispatcher.disconnect", "use a Dispatcher"),
+        (lambda _: DISPATCHER.revoke(["1"]), "AsyncDispatcher.revoke", "use a Dispatcher"),
         (lambda _: DISPATCHER.status(None), "AsyncDispatcher.status", "use a Dispatcher"),  # type: ignore[call-overload]
     ],
 )

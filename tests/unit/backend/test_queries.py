@@ -11,6 +11,7 @@ from mesa_ws.backend.memory import MemoryBackend
 from mesa_ws.backend.mesa1 import Mesa1Wire
 from mesa_ws.backend.queries import (
     FIRST,
+    CarriedOut,
     ConnectionCount,
     Heads,
     IdPage,
@@ -23,7 +24,8 @@ from mesa_ws.backend.queries import (
 )
 from mesa_ws.backend.redis import NativeWire
 from mesa_ws.errors import InvalidInput, InvalidRecipients, Unsupported
-from mesa_ws.messages.receipt import OutboxHead, Stored
+from mesa_ws.messages.order import OrderStatus
+from mesa_ws.messages.receipt import OutboxHead, Position, Stored
 
 
 @pytest.mark.parametrize(
@@ -69,9 +71,20 @@ async def test_an_answer_has_the_type_that_its_query_names() -> None:
     assert assert_type(await bus.query(ConnectionCount()), int) == 0
     assert assert_type(await bus.query(Heads(["0"])), dict[str, OutboxHead | None]) == {"0": None}
     assert assert_type(await bus.query(Peek("0")), list[Stored]) == []
+    assert assert_type(await bus.query(CarriedOut(ORDER)), OrderStatus) == OrderStatus((), ())
 
 
-ALL = [Online(["0"]), OnlineCount(), OnlineIds(), ConnectionCount(), Heads(["0"]), Peek("0")]
+ORDER = Position("0123456789abcdef", 1)
+
+ALL = [
+    Online(["0"]),
+    OnlineCount(),
+    OnlineIds(),
+    ConnectionCount(),
+    Heads(["0"]),
+    Peek("0"),
+    CarriedOut(ORDER),
+]
 
 
 async def test_each_kind_of_backend_answers_every_query() -> None:
@@ -79,10 +92,11 @@ async def test_each_kind_of_backend_answers_every_query() -> None:
     for query in ALL:
         await MemoryBackend().query(query)
         assert len(NativeWire("api").query(query).commands) == 1
-        if not isinstance(query, Heads):
+        if not isinstance(query, Heads | CarriedOut):
             assert len(Mesa1Wire("api").query(query).commands) == 1
-    with pytest.raises(Unsupported, match="wire 'mesa1' has no status"):
-        Mesa1Wire("api").query(Heads(["0"]))
+    for query in (Heads(["0"]), CarriedOut(ORDER)):
+        with pytest.raises(Unsupported, match="wire 'mesa1' has no status"):
+            Mesa1Wire("api").query(query)
 
 
 def _kinds(kind: type[Query[Any]]) -> Iterator[type[Query[Any]]]:

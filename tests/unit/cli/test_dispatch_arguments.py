@@ -112,3 +112,41 @@ def test_a_server_that_is_away_is_one_line_and_exit_code_1(mesa: Command) -> Non
     assert result.stdout == ""
     [line] = result.stderr.splitlines()
     assert line.startswith("Error: cannot connect to the dispatch API at http://127.0.0.1:1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (
+            ["disconnect", "--all", "--code", "4100"],
+            "ids with --to for a code or a reason, got --all or",
+        ),
+        (
+            ["disconnect", "--to", "*", "--reason", "out"],
+            "expected ids with --to for a code or a reason, got",
+        ),
+        (["disconnect", "--to", "1", "--excluding", "2", "--code", "4100"], "or --excluding"),
+        (["disconnect", "--to", "1", "--code", "2999"], "code: expected 1000 to 1014"),
+        (["disconnect", "--to", "1", "--reason", "x" * 124], "reason: expected text of up to 123 bytes"),
+        (["disconnect", "--code", "4100"], "expected recipients, got none"),
+        (["revoke"], "Missing option '--to'"),
+        (["revoke", "--to", "*"], "ids: expected an id, got '*', which stands for everybody"),
+        (["revoke", "--to", "1", "--issued-before", "nan"], "issued_before: expected seconds since 1970"),
+        (["revoke", "--to", "1", "--issued-before", "now"], "'now' is not a valid float"),
+        (["revoke", "--to", "1", "--reason", "x" * 124], "reason: expected text of up to 123 bytes"),
+    ],
+)
+def test_an_order_that_cannot_be_given_is_a_usage_error(
+    mesa: Command, arguments: list[str], problem: str
+) -> None:
+    result = mesa(*arguments, "--key", "0123456789abcdef", "--url", "http://127.0.0.1:1")
+    assert result.exit_code == 2
+    assert problem in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["disconnect", "--code", "4100"], ["revoke"]])
+def test_an_order_on_the_wire_of_1x_is_one_line_and_exit_code_1(mesa: Command, arguments: list[str]) -> None:
+    result = mesa(*arguments, "--to", "1", "--wire", "mesa1", "--url", "redis://127.0.0.1:1")
+    assert result.exit_code == 1
+    [line] = result.stderr.splitlines()
+    assert line.startswith("Error: wire 'mesa1' has no disconnect and no revoke")

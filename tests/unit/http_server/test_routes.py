@@ -327,6 +327,55 @@ async def test_a_defect_is_logged_and_not_told(caplog: pytest.LogCaptureFixture)
     assert "KeyError: 'inner'" in caplog.text
 
 
+@pytest.mark.parametrize("path", ["/v1/disconnect", "/v1/revoke"])
+@pytest.mark.parametrize(
+    ("body", "code", "text"),
+    [
+        ({}, "invalid_request", "body: expected an object with ids, a list"),
+        ({"ids": ["0"], "more": 1}, "invalid_request", "body: expected an object with ids, a list"),
+        ({"ids": None}, "invalid_recipients", "ids: expected a list of ids, got null"),
+        ({"ids": {"0": 1}}, "invalid_recipients", "ids: expected a list of ids, got an object"),
+        ({"ids": "0"}, "invalid_recipients", "ids: expected a list of ids, got the bare text '0'"),
+        ({"ids": [0]}, "invalid_recipients", "ids: expected an id as text, got 0 (int); write '0'"),
+        ({"ids": ["*"]}, "invalid_recipients", "ids: expected an id, got '*', which stands for everybody"),
+        ({"ids": []}, "invalid_request", "ids: expected 1 to 10000, got 0"),
+        ({"ids": ["0"], "code": 1005.0}, "invalid_request", "code: expected 1000 to 1014"),
+        ({"ids": ["0"], "code": None}, "invalid_request", "code: expected 1000 to 1014"),
+        ({"ids": ["0"], "code": 2999}, "invalid_request", "code: expected 1000 to 1014"),
+        ({"ids": ["0"], "reason": "x" * 124}, "invalid_request", "reason: expected text of up to 123 bytes"),
+        ({"ids": ["0"], "reason": 1}, "invalid_request", "reason: expected text of up to 123 bytes"),
+        ({"ids": ["0"], "issued_before": "now"}, "invalid_request", "issued_before: expected "),
+        ({"ids": ["0"], "idempotency_key": ""}, "invalid_request", "idempotency_key: expected text of 1 to"),
+        ({"ids": ["0"], "id": "x"}, "invalid_request", "body: expected an object with ids, a list"),
+        (
+            {"ids": ["0"], "id": "a" * 32, "idempotency_key": "k"},
+            "invalid_request",
+            "id: pass either 'id' or 'idempotency_key', not both",
+        ),
+        ({"ids": ["0"], "namespace": "web"}, "wrong_namespace", "namespace: expected 'api'"),
+    ],
+)
+async def test_an_order_that_cannot_be_used_is_refused(
+    api: Api, site: Site, path: str, body: dict[str, Any], code: str, text: str
+) -> None:
+    answer = await api.ask(path, body)
+    assert (answer.status, answer.code, answer.text[: len(text)]) == (400, code, text)
+    assert await site.delivered() == []
+
+
+async def test_a_disconnection_has_no_time(api: Api, site: Site) -> None:
+    answer = await api.ask("/v1/disconnect", {"ids": ["0"], "issued_before": 7})
+    assert answer.text == "issued_before: expected none to disconnect, got one; POST /v1/revoke revokes"
+    assert await site.delivered() == []
+
+
+@pytest.mark.parametrize("position", [None, ["e"], ["e", "1"], [1, 1], ["e", 1.5], {"epoch": "e"}])
+async def test_a_question_about_an_order_names_its_position(api: Api, position: object) -> None:
+    answer = await api.ask("/v1/orders", {} if position is None else {"position": position})
+    assert (answer.status, answer.code) == (400, "invalid_request")
+    assert answer.text.startswith("body: expected an object with the position of an order")
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),

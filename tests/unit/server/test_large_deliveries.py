@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from mesa_ws import Connection, ConnectionClosed, Message, User
 from mesa_ws.concurrency import turns
 from mesa_ws.messages.envelope import Envelope, Retention, prepare
-from mesa_ws.protocol.server import State
 from mesa_ws.server import fanout, large_deliveries
 from mesa_ws.server.node import Node
 from mesa_ws.settings import Sync
@@ -25,6 +24,8 @@ IDS = ("a", "b")
 RETENTION = Retention.of(Sync(enabled=True))
 MANY = 400
 """Turns of the event loop in which everything comes to an end."""
+RESTING = 40
+"""Turns in which logins come to their end."""
 
 
 class Client(Transport):
@@ -77,20 +78,20 @@ class World:
             self._arrive(envelope)
 
     async def part(self, recipients: list[str]) -> None:
-        await self._logins()
+        await self._rest()
         self._arrive(prepare(Message(0), recipients)._replace(kind="disconnect", body=b""))
 
     async def congest(self, client: int) -> None:
-        await self._logins()
-        while self.node.fanout._large._waiting:  # before or after: a slow client reads stored ones later
-            await asyncio.sleep(0)
+        await self._rest()
         self._of(client).congested()
 
-    async def _logins(self) -> None:
-        """Let logins come to their end: how far one has got would be chance."""
-        for each, _ in self.clients:
-            while each.is_open and (each.is_logging_in or each.protocol.state is State.AUTHENTICATING):
-                await asyncio.sleep(0)
+    async def _rest(self) -> None:
+        """Let logins and deliveries come to their end, for as long with slices as without.
+
+        How far a login has got when its client is ended, and what of a delivery a client gets that becomes
+        slow in between, is not promised.
+        """
+        await self.turns(RESTING + self.count * len(self.clients))
 
     def relieve(self, client: int) -> None:
         self._of(client).relieved()

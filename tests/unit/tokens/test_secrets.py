@@ -38,6 +38,11 @@ async def test_clocks_may_differ_by_half_a_minute(claim: str, sign: int) -> None
     assert (await authenticated({"sub": "7", claim: time.time() + 40 * sign}, leeway=60)).id == "7"
 
 
+async def test_a_user_is_issued_when_the_token_is() -> None:
+    assert (await authenticated({"sub": "7", "iat": 1000.9})).issued_at == 1000
+    assert (await authenticated({"sub": "7", "nbf": 1000})).issued_at is None
+
+
 async def test_another_claim_may_be_the_id() -> None:
     assert (await authenticated({"id": "9", "sub": "7"}, id_claim="id")).id == "9"
     with pytest.raises(Refused, match='missing the "id" claim'):

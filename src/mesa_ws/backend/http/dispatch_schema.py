@@ -78,12 +78,7 @@ class DispatchBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tru
             delivery=_delivery(self.delivery),
             reserved=reserved,
         )
-        if self.id is None:
-            return envelope
-        if self.idempotency_key is not None:
-            raise InvalidInput("id: pass either 'id' or 'idempotency_key', not both; leave out the id")
-        remember = REMEMBERED_KEY if self.id.startswith("k") else envelope.remember
-        return envelope._replace(message_id=self.id, remember=remember)
+        return named(envelope, self.id, self.idempotency_key)
 
 
 class DispatchRequest(DispatchBody, forbid_unknown_fields=True, omit_defaults=True):
@@ -211,6 +206,20 @@ def given_ids(where: str, given: Any, default: Sequence[str]) -> Any:
     if isinstance(given, list) and any(isinstance(id, list | dict) for id in given):
         raise InvalidRecipients(f"{where}: expected a list of ids as text, got lists or objects in it")
     return given
+
+
+def named(envelope: Envelope, id: str | None, idempotency_key: str | None) -> Envelope:
+    """Give an envelope the id that its dispatcher has made, if it sent one.
+
+    Raises:
+        InvalidInput: it has two names.
+    """
+    if id is None:
+        return envelope
+    if idempotency_key is not None:
+        raise InvalidInput("id: pass either 'id' or 'idempotency_key', not both; leave out the id")
+    remember = REMEMBERED_KEY if id.startswith("k") else envelope.remember
+    return envelope._replace(message_id=id, remember=remember)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from ...close import CloseCode
 from ...errors import InvalidInput, InvalidMessage, InvalidRecipients
 from ...messages.envelope import Envelope
 from ...messages.message import Message
-from ...messages.order import Order, prepare_order
+from ...messages.order import Order, OrderStatus, prepare_order
 from ...messages.receipt import (
     Delivery,
     DeliveryState,
@@ -41,10 +41,17 @@ from ..queries import (
     OnlineCount,
     OnlineIds,
     Peek,
-    Progress,
     Query,
 )
-from .dispatch_schema import NO_MESSAGE, DispatchRequest, MessageId, ReceiptForm, read_message
+from .dispatch_schema import (
+    NO_MESSAGE,
+    DispatchRequest,
+    MessageId,
+    ReceiptForm,
+    given_ids,
+    named,
+    read_message,
+)
 from .problems import UNREADABLE
 
 MAX_IDS = 10_000
@@ -219,9 +226,8 @@ class OrderBody(_Form):
         code = self.code
         if code is msgspec.UNSET:
             code = CloseCode.REFUSED if revokes else CloseCode.NORMAL
-        order = prepare_order(self.ids, code, self.reason, before)
-        envelope = order.envelope(self.idempotency_key)
-        return envelope if self.id is None else envelope._replace(message_id=self.id)
+        order = prepare_order(given_ids("ids", self.ids, ()), code, self.reason, before)
+        return named(order.envelope(self.idempotency_key), self.id, self.idempotency_key)
 
 
 class PositionBody(_Form):
@@ -408,7 +414,7 @@ QUERIES: Mapping[type[Query[Any]], QueryRoute[Any, Any]] = {
         f"an object with the position of an order, and {_NAMESPACE}",
         _ProgressAnswer,
         lambda progress: _ProgressAnswer(*progress),
-        lambda answer: Progress(answer.done, answer.pending),
+        lambda answer: OrderStatus(answer.done, answer.pending),
         query=lambda body: CarriedOut(body.position),
     ),
     Heads: QueryRoute(

@@ -217,8 +217,9 @@ class MemoryBackend:
 
     async def read(self, reads: Sequence[Read]) -> list[Page]:
         """Read the messages after positions."""
-        node, now = self._opened(), self._cluster.clock()
-        return [self._cluster.outboxes.read(node, each, now) for each in reads]
+        node, cluster = self._opened(), self._cluster
+        pages = [cluster.outboxes.read(node, each, cluster.clock()) for each in reads]
+        return [page._replace(standing=Standing(position=cluster.newest_order)) for page in pages]
 
     def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
         """Forget messages that were received."""
@@ -228,7 +229,8 @@ class MemoryBackend:
 
     async def broadcasts(self, position: Position | None) -> Page:
         """Read the messages to everybody after a position."""
-        return self._page(self._cluster.broadcasts, position)
+        page = self._page(self._cluster.broadcasts, position)
+        return page._replace(standing=Standing(position=self._cluster.newest_order))
 
     async def orders(self, position: Position | None) -> Page:
         """Read the orders after a position."""
@@ -238,7 +240,7 @@ class MemoryBackend:
         """Return what a login of an id has to know."""
         cluster = self._cluster
         until, _ = cluster.revocation(id, cluster.clock()) or (None, None)
-        return Standing(until, Position(cluster.orders.epoch, cluster.orders.top))
+        return Standing(until, cluster.newest_order)
 
     def carried_out(self, position: Position) -> None:
         """Note that this node has carried out every order up to a position."""

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from ...errors import Unsupported
 from ...messages.envelope import Envelope
-from ...messages.order import RETENTION, Order
+from ...messages.order import RETENTION, Order, OrderStatus, record_name
 from ...messages.receipt import Delivery, Position, Receipt
 from ...messages.recipients import check_id
 from ...settings import Durability
@@ -19,7 +19,6 @@ from ..queries import (
     OnlineCount,
     OnlineIds,
     Peek,
-    Progress,
     Query,
 )
 from .inbox import MemoryInbox
@@ -69,12 +68,18 @@ class Cluster:
         self._remembered: dict[str, _RememberedMessage] = {}
         self._forgetting: Timetable[str] = Timetable()
 
+    @property
+    def newest_order(self) -> Position | None:
+        """The position of the newest order; None if there was none."""
+        return Position(self.orders.epoch, self.orders.top) if self.orders.top else None
+
     def dispatch(self, envelope: Envelope) -> Receipt:
         """Store a message if it has a retention, and deliver it to the nodes that hold a recipient."""
+        order = Order.of_event(envelope)
+        if order is not None:
+            self.dispatch(order)
         now = self.drop_expired()
         known = self._known(envelope, now)
-        if envelope.kind == "disconnect" and not known:
-            self._to_everybody(Order.of_event(envelope)._replace(remember=0.0), {}, now)
         if envelope.recipients.everybody:
             return self._to_everybody(envelope, known, now)
         return self._to_ids(envelope, known, now)
@@ -137,6 +142,8 @@ class Cluster:
         self.outboxes.drop_expired(now)
         self.broadcasts.expire(now)
         self.orders.expire(now)
+        while self.revocations and self.revocation(next(iter(self.revocations)), now) is None:
+            pass  # which has forgotten it
         return now
 
     def _known(self, envelope: Envelope, now: float) -> Known:
@@ -145,11 +152,12 @@ class Cluster:
             del self._remembered[forgotten]
         if not envelope.remember:
             return {}
-        message = self._remembered.get(envelope.message_id)
+        name = record_name(envelope)
+        message = self._remembered.get(name)
         if message is None or message.until <= now:
             message = _RememberedMessage(now + envelope.remember, {})
-            self._remembered[envelope.message_id] = message
-            self._forgetting.put(envelope.message_id, message.until)
+            self._remembered[name] = message
+            self._forgetting.put(name, message.until)
         return message.known
 
     def _to_everybody(self, envelope: Envelope, known: Known, now: float) -> Receipt:
@@ -174,17 +182,20 @@ class Cluster:
         position, _ = outbox.push(_stored_message(envelope, now, retention.ttl), retention)
         return position
 
-    def _progress(self, position: Position) -> Progress:
-        done = {node.name: node.carried_out >= position.sequence for node in self.holders.nodes}
-        return Progress(
-            *(tuple(name for name, is_done in done.items() if is_done is each) for each in (True, False))
-        )
+    def _progress(self, position: Position) -> OrderStatus:
+        """Say which nodes have carried out an order; one of an earlier life of this process is done."""
+        is_over = position.epoch != self.orders.epoch
+        done: dict[bool, list[str]] = {True: [], False: []}
+        for node in self.holders.nodes:
+            done[is_over or node.carried_out >= position.sequence].append(node.name)
+        return OrderStatus(tuple(done[True]), tuple(done[False]))
 
     def _revoke(self, order: Order | None, now: float) -> None:
         if order is None or order.issued_before is None:
             return
         for id in order.ids:
             until, _ = self.revocation(id, now) or (order.issued_before, 0.0)
+            self.revocations.pop(id, None)  # those that are forgotten first come first
             self.revocations[id] = (max(until, order.issued_before), now + RETENTION.ttl)
 
     def revocation(self, id: str, now: float) -> tuple[float, float] | None:

@@ -48,6 +48,11 @@ NO_STATUS = (
     "wire 'native' for that"
 )
 
+NO_ORDERS = (
+    "wire 'mesa1' has no disconnect and no revoke, since 1.x keeps no orders for servers that are cut off; "
+    "dispatch DispatchEvent('DISCONNECT_CLIENT'), or use wire 'native'"
+)
+
 
 HELLO: Command = ("HELLO",)
 """Asks for the description that users without the right to INFO may read."""
@@ -150,7 +155,7 @@ class Mesa1Wire:
         """Publish envelopes, and store those with a retention for ids that are away.
 
         Raises:
-            Unsupported: an envelope has another durability than `memory`, or a delivery policy.
+            Unsupported: an envelope is an order, has another durability than `memory`, or a delivery policy.
         """
         envelopes = tuple(envelopes)
         for envelope in envelopes:
@@ -236,6 +241,8 @@ def _first_messages(limit: int, replies: Sequence[Any]) -> list[Stored]:
 
 
 def _check_offered(envelope: Envelope) -> None:
+    if envelope.kind == "order":
+        raise Unsupported(NO_ORDERS)
     if envelope.durability != "memory":
         raise Unsupported(
             f"durability: expected 'memory', got {envelope.durability!r}; wire 'mesa1' promises no more, "

@@ -71,6 +71,7 @@ class RedisNode(WireNode):
             self.members.table.held,
             self.members.post_detach,
             on_gap=self.on_doubt,
+            on_missed=self._watcher.doubted,
             on_failure=self.rereads.soon,
         )
         # A subscription that was lost may have come back to a Redis without data.

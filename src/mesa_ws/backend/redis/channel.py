@@ -23,7 +23,7 @@ class FrameHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
     Attributes:
         counter: number of frames published to this node, this one included.
         kind: kind of the message; `marker` belongs to a heartbeat and has no body.
-        message_id: id of the dispatch.
+        message_id: id of the dispatch; of a marker, whether messages skipped this node before it.
         ids: the recipients that this node holds, or `*` for everybody.
         excluding: ids that `*` leaves out.
         positions: epoch and sequence in turn, for each of the ids or once for `*`; empty for a message
@@ -88,6 +88,7 @@ class Channel:
         on_unknown_ids: called with ids that a frame names and the node does not hold: Redis wrongly
             has them here.
         on_gap: called when frames are missing before the one that arrived, or may be.
+        on_missed: called when messages skipped this node, which had no lease, before it handles the next.
         on_failure: called when `receive` raised.
 
     Attributes:
@@ -103,12 +104,14 @@ class Channel:
         held: Container[str],
         on_unknown_ids: Callable[[list[str]], None],
         on_gap: Callable[[], None],
+        on_missed: Callable[[], None],
         on_failure: Callable[[], None],
     ) -> None:
         self._receive = receive
         self._held = held
         self._on_unknown_ids = on_unknown_ids
         self._on_gap = on_gap
+        self._on_missed = on_missed
         self._on_failure = on_failure
         self._counter: int | None = None
         self.log = LimitedLog(_log)
@@ -131,6 +134,8 @@ class Channel:
             self._look_for_gap(last, head)
         if head.kind == "marker":
             self.unheard = 0
+            if head.message_id and last is not None:
+                self._on_missed()
             return
         try:
             self._receive(envelope)

@@ -11,7 +11,7 @@ import msgspec
 
 from ...concurrency.retry import LimitedWarning
 from ...messages.envelope import Envelope
-from ...messages.order import RETENTION, Order
+from ...messages.order import RETENTION, Order, record_name
 from ...messages.receipt import Delivery, Position, Receipt
 from ..outbox import BROADCASTS
 from ..redis_client.command import MAX_IDS, Arguments, Command, Script, chunks, ms
@@ -66,7 +66,7 @@ class DispatchCalls(NamedTuple):
         retention = envelope.retention
         if retention is not None and is_to_everybody and envelope.kind != "order":
             retention = BROADCASTS
-        shared = (keys.leases, keys.counters, keys.dispatches + envelope.message_id)
+        shared = (keys.leases, keys.counters, keys.dispatches + record_name(envelope))
         args = message_args(keys, envelope)
         if retention is not None:
             limits = (retention.max_messages, retention.max_bytes, ms(retention.ttl))
@@ -95,6 +95,17 @@ class DispatchCalls(NamedTuple):
         """Carry out an order first, whose outcome does not count."""
         return self._replace(commands=[*order.commands, *self.commands], begins=len(order.commands))
 
+    def replicas(self, replies: Sequence[Any]) -> int:
+        """Return how many replicas have to hold what `commands` stored, from their replies.
+
+        Orders have to survive a failover, so all replicas that are online; there may be none.
+        """
+        if self.envelope.kind == "order":
+            return int(replies[-1][1])
+        if self.envelope.durability == "replicated":
+            return min((reply[1] for reply in replies), default=0)
+        return 0
+
     def outcome(self, replies: Sequence[Any]) -> Outcome:
         """Read the replies to `commands`."""
         envelope, replies = self.envelope, replies[self.begins :]
@@ -102,9 +113,8 @@ class DispatchCalls(NamedTuple):
             if envelope.retention is None:
                 return Outcome(Receipt(envelope.message_id, {}, replies[0]))
             nodes, _, sequence, epoch, is_corrupt, refusal = replies[-1]
-            if envelope.kind == "order":
-                return Outcome(Receipt(envelope.message_id, {"*": _delivery(sequence, epoch, 0, 0)}, nodes))
-            return Outcome(Receipt(envelope.message_id, {}, nodes), ["*"] if is_corrupt else [], refusal)
+            given = {"*": _delivery(sequence, epoch, 0, 0)} if envelope.kind == "order" else {}
+            return Outcome(Receipt(envelope.message_id, given, nodes), ["*"] if is_corrupt else [], refusal)
         nodes = sum(reply[0] for reply in replies)
         if envelope.retention is None:
             return Outcome(Receipt(envelope.message_id, self._relayed(replies), nodes))
@@ -135,10 +145,8 @@ class DispatchCalls(NamedTuple):
 
 def _calls(keys: Keys, envelope: Envelope) -> DispatchCalls:
     """Return the commands of an envelope; an event that ends connections is an order, too."""
-    calls = DispatchCalls.of(keys, envelope)
-    if envelope.kind != "disconnect":
-        return calls
-    return calls.after(DispatchCalls.of(keys, Order.of_event(envelope)))
+    calls, order = DispatchCalls.of(keys, envelope), Order.of_event(envelope)
+    return calls if order is None else calls.after(DispatchCalls.of(keys, order))
 
 
 def _revocations(keys: Keys, envelope: Envelope) -> list[Command]:
@@ -147,8 +155,9 @@ def _revocations(keys: Keys, envelope: Envelope) -> list[Command]:
     if order is None or order.issued_before is None:
         return []
     args = (ms(RETENTION.ttl), repr(order.issued_before))
+    record = keys.dispatches + record_name(envelope)
     return [
-        _command(REVOKE, [keys.revocation(id) for id in some], args) for some in chunks(order.ids, MAX_IDS)
+        _command(REVOKE, [record, *map(keys.revocation, some)], args) for some in chunks(order.ids, MAX_IDS)
     ]
 
 
@@ -160,6 +169,8 @@ def dispatching(keys: Keys, envelopes: Iterable[Envelope]) -> Operation[list[Rec
     dispatches = [_calls(keys, envelope) for envelope in envelopes]
     known_for = min((each.envelope.remember for each in dispatches), default=math.inf)
     levels = {each.envelope.durability for each in dispatches} - {"memory"}
+    if any(each.envelope.kind == "order" for each in dispatches):
+        levels.add("replicated")
     return Operation(
         [command for each in dispatches for command in each.commands],
         partial(_receipts, keys, dispatches),
@@ -203,9 +214,8 @@ def _receipts(keys: Keys, dispatches: Iterable[DispatchCalls], replies: Sequence
 
 
 def _replicas(dispatches: Iterable[DispatchCalls], replies: Sequence[Any]) -> int:
-    """Return how many replicas have to hold the messages whose durability is `replicated`."""
-    asked = (own for each, own in _dealt(dispatches, replies) if each.envelope.durability == "replicated")
-    return max((min((reply[1] for reply in own), default=0) for own in asked), default=0)
+    """Return how many replicas have to hold what was stored."""
+    return max((each.replicas(own) for each, own in _dealt(dispatches, replies)), default=0)
 
 
 def _dealt(

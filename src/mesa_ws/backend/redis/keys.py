@@ -56,13 +56,13 @@ class Keys(WireKeys):
     """Prefix of every `outbox`."""
 
     broadcast_position = Name("m", ".b")
-    """HASH: the `position` of messages to `*`. `EXPIRY`."""
+    """HASH: the `position` of messages to `*`. `EXPIRY`, longer than the last message."""
 
     broadcasts = Name("b", ".b")
     """LIST: messages to `*` of the last five minutes."""
 
     orders_position = Name("mo", ".b")
-    """HASH: the `position` of orders to all nodes. `EXPIRY` longer than the last order."""
+    """HASH: the `position` of orders to all nodes. `EXPIRY`, longer than the last order."""
 
     orders = Name("bo", ".b")
     """LIST: orders to all nodes of the last day."""

@@ -8,12 +8,21 @@ from itertools import islice
 from typing import Any
 
 from ..base import Watcher
-from ..outbox import Acknowledgement, Page, Read, Start
+from ..outbox import Acknowledgement, Page, Read, Standing, Start
 from ..redis_client.command import MAX_IDS, chunks
 from ..redis_client.pipeline import Pipeline
 from ..redis_wire.lease import LeaseKeeper
 from .dispatch import warn_of_corruption
-from .node_commands import NodeCommands, OutboxReply, answers, came_online, read_standing, standing
+from .node_commands import (
+    NodeCommands,
+    OutboxReply,
+    answers,
+    came_online,
+    newest_order,
+    read_newest_order,
+    read_standing,
+    standing,
+)
 
 MemberEntry = tuple[int, int]
 """Number of sockets of an id here, and the version of that entry."""
@@ -156,11 +165,11 @@ class Members:
             command = self._commands.attach_and_read(
                 id, entry, start, is_announced=id in self.table.announced
             )
-            about = standing(self._commands.keys, id)
-            commands = (*about, command)
-            *known, reply = await self._pipeline.execute(commands, is_repeatable=True)
+            # Orders are read last: so the page has nothing that was dispatched after a later one.
+            commands = (command, *standing(self._commands.keys, id))
+            reply, *known = await self._pipeline.execute(commands, is_repeatable=True)
             if reply == 0:  # the lease was lost
-                *known, reply = await self._keeper.execute(commands)
+                reply, *known = await self._keeper.execute(commands)
             (answer,) = answers(reply)
             page = self._page(id, answer)._replace(standing=read_standing(known))
             if answer.came_online:
@@ -223,9 +232,12 @@ class Members:
 
     async def read(self, reads: Sequence[Read]) -> list[Page]:
         """Read the messages that follow positions."""
-        replies = await self._keeper.execute(self._commands.read(reads))
+        commands = (*self._commands.read(reads), newest_order(self._commands.keys))
+        *replies, known = await self._keeper.execute(commands)
         found = [answer for reply in replies for answer in answers(reply)]
-        return [self._page(each.id, answer) for each, answer in zip(reads, found, strict=True)]
+        about = Standing(position=read_newest_order(known))
+        pages = [self._page(each.id, answer) for each, answer in zip(reads, found, strict=True)]
+        return [page._replace(standing=about) for page in pages]
 
     def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
         """Post acknowledgements; lost ones are repeated when Redis is back."""

@@ -49,7 +49,7 @@ class NodeCommands:
 
     def heartbeat(
         self, *, join: bool, connections: int = 0, runs: tuple[str, str] = ("", "")
-    ) -> tuple[Call, Command]:
+    ) -> tuple[Call, *tuple[Command, ...]]:
         """Renew the lease, or take one, and report the number of connections.
 
         `pulse` reads the first reply; `runs` is `Runs.args`.
@@ -68,7 +68,14 @@ class NodeCommands:
             run=runs[0],
             reported=runs[1],
         )
-        return Call(HEARTBEAT, keys, (args,)), ("PEXPIRE", self.keys.meta, self._expiry_ms)
+        lives: list[Command] = [
+            *(("PEXPIRE", key, self._expiry_ms) for key in (self.keys.meta, self.keys.carried_out)),
+            *(
+                ("PEXPIRE", key, self._expiry_ms, "GT")
+                for key in (self.keys.orders_position, self.keys.broadcast_position)
+            ),
+        ]
+        return Call(HEARTBEAT, keys, (args,)), *lives
 
     def pulse(self, reply: Sequence[Any]) -> Pulse:
         """Read the first reply to `heartbeat`; `own` are the living portals, if the node watches them."""
@@ -189,17 +196,28 @@ def came_online(ids: Iterable[str], reply: Any) -> list[str] | None:
     return [id for id, (first,) in zip(ids, reply, strict=True) if first]
 
 
+def newest_order(keys: Keys) -> Command:
+    """Read the position of the newest order to all nodes; `read_newest_order` reads the reply."""
+    return ("HMGET", keys.orders_position, "e", "s")
+
+
+def read_newest_order(reply: Sequence[bytes | None]) -> Position | None:
+    """Read the reply to `newest_order`; None if there is no order."""
+    epoch, sequence = reply
+    if epoch is None or sequence is None or not sequence.isdigit():
+        return None
+    return Position(epoch.decode(errors="replace"), int(sequence))
+
+
 def standing(keys: Keys, id: str) -> list[Command]:
     """Read what a login of an id has to know of orders; `read_standing` reads the replies."""
-    return [("HMGET", keys.orders_position, "e", "s"), ("GET", keys.revocation(id))]
+    return [newest_order(keys), ("GET", keys.revocation(id))]
 
 
 def read_standing(replies: Sequence[Any]) -> Standing:
     """Read the replies to `standing`; a revocation that cannot be read revokes everything."""
-    (epoch, sequence), revoked = replies
-    position = None
-    if epoch is not None and sequence is not None and sequence.isdigit():
-        position = Position(epoch.decode(errors="replace"), int(sequence))
+    known, revoked = replies
+    position = read_newest_order(known)
     if revoked is None:
         return Standing(None, position)
     try:

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from ...errors import BackendRefused
+from ...messages.order import OrderStatus
 from ...messages.receipt import OutboxHead, Position, Range, Stored
 from ...messages.recipients import check_id
 from ...settings import check_namespace
@@ -18,7 +19,6 @@ from ..queries import (
     OnlineCount,
     OnlineIds,
     Peek,
-    Progress,
     Query,
     check_cursor,
 )
@@ -33,8 +33,10 @@ from .node_commands import (
     InvalidEntry,
     OutboxReply,
     RawEntry,
+    newest_order,
     page_of,
     position_args,
+    read_newest_order,
     read_standing,
     standing,
 )
@@ -155,23 +157,30 @@ class NativeWire:
         def page(replies: Sequence[Any]) -> Page:
             answer = broadcast_answer(replies[0])
             warn_of_corruption(self.keys, ["*"] if answer.is_corrupt else [])
-            return answer.page
+            return answer.page._replace(standing=Standing(position=read_newest_order(replies[1])))
 
-        return Operation([broadcasts(self.keys, position).command], page)
+        return Operation([broadcasts(self.keys, position).command, newest_order(self.keys)], page)
 
 
-def _progress(position: Position, reply: Sequence[bytes]) -> Progress:
-    """Read the reply of `progress.lua`: who is in the epoch of today has passed those before."""
-    current, nodes = reply[0].decode(errors="replace"), chunks(reply[1:], 2)
+def _progress(position: Position, reply: Sequence[bytes]) -> OrderStatus:
+    """Read the reply of `progress.lua`.
+
+    A node in the epoch of today has passed those before, as far as that epoch knows them: an order beyond has
+    gone with a Redis, and only nodes that noted it have carried it out.
+    """
+    current, forks, nodes = reply[0].decode(errors="replace"), reply[1], chunks(reply[2:], 2)
+    ends = dict(fork.partition(":")[::2] for fork in forks.decode(errors="replace").split(","))
+    ended = ends.get(position.epoch, "")
+    is_known = not ended.isdigit() or position.sequence <= int(ended)
     done: dict[bool, list[str]] = {True: [], False: []}
     for node, noted in nodes:
         epoch, _, sequence = noted.decode(errors="replace").partition(":")
         if epoch == position.epoch:
             is_done = sequence.isdigit() and int(sequence) >= position.sequence
         else:
-            is_done = epoch == current
+            is_done = is_known and epoch == current
         done[is_done].append(node.decode(errors="replace"))
-    return Progress(tuple(done[True]), tuple(done[False]))
+    return OrderStatus(tuple(done[True]), tuple(done[False]))
 
 
 def _commands(calls: Iterable[Call]) -> list[Command]:

@@ -1,6 +1,7 @@
 """The table of routes: each side reads what the other side wrote."""
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -9,8 +10,9 @@ import msgspec
 import pytest
 
 from mesa_ws.backend.http import routes
-from mesa_ws.backend.http.routes import QUERIES, IdsBody, Route
+from mesa_ws.backend.http.routes import QUERIES, IdsBody, OrderBody, Route
 from mesa_ws.backend.queries import (
+    CarriedOut,
     ConnectionCount,
     Heads,
     IdPage,
@@ -21,6 +23,7 @@ from mesa_ws.backend.queries import (
     Query,
 )
 from mesa_ws.errors import InvalidInput, InvalidRecipients
+from mesa_ws.messages.order import Order, OrderStatus, prepare_order
 from mesa_ws.messages.receipt import Delivery, IdStatus, OutboxHead, Position, Receipt, Status, Stored
 
 REFERENCE = Path(__file__).parents[4] / "docs/reference/http-api.md"
@@ -42,6 +45,7 @@ STATUS = Status("m", {"0": IdStatus("pending"), "1": IdStatus("dropped", ((1, 2)
         (QUERIES[ConnectionCount], 7),
         (QUERIES[Heads], {"0": HEAD, "1": None}),
         (QUERIES[Peek], STORED),
+        (QUERIES[CarriedOut], OrderStatus(("n", "m"), ("o",))),
         (routes.PURGE, 3),
     ],
 )
@@ -62,6 +66,7 @@ def test_answers_are_read_as_they_were_written(route: Route[Any, Any], result: A
         Heads(["0", "é"]),
         Heads([]),
         Peek("0", 5),
+        CarriedOut(Position("5e0b9c1d2f3a4b5c", 1)),
     ],
 )
 @pytest.mark.parametrize("namespace", [None, "api"])
@@ -69,6 +74,25 @@ def test_queries_are_read_as_they_were_written(query: Query[Any], namespace: str
     route = QUERIES[type(query)]
     body = route.decode_body(route.encode_body(route.body(**vars(query), namespace=namespace)))
     assert (route.query(body), body.namespace) == (query, namespace)
+
+
+@pytest.mark.parametrize("key", [None, "key"])
+@pytest.mark.parametrize(("route", "before"), [(routes.DISCONNECT, None), (routes.REVOKE, 7.5)])
+def test_orders_are_read_as_they_were_written(
+    route: Route[Any, Any], before: float | None, key: str | None
+) -> None:
+    order = prepare_order(["0", "é"], 4100, "out", before).envelope(key)
+    body = route.decode_body(route.encode_body(OrderBody.of(order, "api")))
+    assert (body.prepared(revokes=route is routes.REVOKE), body.namespace) == (order, "api")
+
+
+def test_a_revocation_without_a_time_is_of_now() -> None:
+    began = time.time()
+    revoked, ended = (Order.read(OrderBody(["0"]).prepared(revokes=each).body) for each in (True, False))
+    assert revoked is not None
+    assert revoked.issued_before is not None
+    assert began <= revoked.issued_before <= time.time()
+    assert (revoked, ended) == (Order(("0",), 1008, "", revoked.issued_before), Order(("0",), 1000))
 
 
 @pytest.mark.parametrize(("ids", "got"), [(None, "null"), ({}, "an object")])
@@ -99,7 +123,7 @@ def test_a_receipt_is_read_as_a_dispatch_was_answered() -> None:
 
 def test_the_reference_names_the_routes_of_the_table_and_their_members() -> None:
     page = REFERENCE.read_text()
-    assert len(ROUTES) == 10
+    assert len(ROUTES) == 13
     assert set(re.findall(r"`POST (/\S+)`", page)) == {route.path for route in ROUTES}
     members = {member for route in ROUTES for kind in (route.body, route.answer) for member in _members(kind)}
     assert len(members) > 30

@@ -13,6 +13,7 @@ from mesa_ws.backend.queries import Heads, Online
 from mesa_ws.errors import Unsupported
 from mesa_ws.messages.envelope import Envelope, Retention, prepare
 from mesa_ws.messages.message import Message
+from mesa_ws.messages.order import prepare_order
 from mesa_ws.messages.receipt import Position
 from mesa_ws.settings import Durability
 
@@ -89,6 +90,23 @@ async def test_a_message_is_there_until_its_time_is_over(memory: Memory) -> None
     assert (await attach(memory)).lost == 0
     memory.clock.now += 1
     assert (await attach(memory)).lost == 1
+
+
+async def test_revocations_of_ids_that_never_come_back_are_forgotten(memory: Memory) -> None:
+    async def revoke(*ids: str) -> None:
+        await memory.backend.dispatch([prepare_order(ids, 1008, "", 100.0).envelope()])
+
+    await revoke("1", "2")
+    memory.clock.now += DAY / 2
+    await revoke("1")  # which is kept longer
+    memory.clock.now += DAY / 2
+    await memory.dispatch("other")
+    assert list(memory.cluster.revocations) == ["1"]
+    assert (await memory.backend.standing("2")).revoked_until is None
+    assert (await memory.backend.standing("1")).revoked_until == 100.0
+    memory.clock.now += DAY / 2
+    await memory.dispatch("other")
+    assert memory.cluster.revocations == {}
 
 
 async def test_messages_to_everybody_are_kept_for_five_minutes(memory: Memory) -> None:

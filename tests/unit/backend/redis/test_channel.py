@@ -24,7 +24,7 @@ def counted(counter: int, kind: str = "message") -> bytes:
 
 def missing(*frames: bytes) -> list[int]:
     """Return how many frames a node misses before each of those that arrive."""
-    channel = Channel(lambda envelope: None, ["a"], lambda ids: None, lambda: None, lambda: None)
+    channel = Channel(lambda envelope: None, ["a"], lambda ids: None, *[lambda: None] * 3)
     lost = [0]
     for each in frames:
         channel.on_frame(each)
@@ -129,16 +129,31 @@ def test_a_gap_and_a_counter_that_falls_are_reported() -> None:
     gaps: list[int] = []
     number = 0
     channel = Channel(
-        lambda envelope: None, ["a"], lambda ids: None, lambda: gaps.append(number), lambda: None
+        lambda envelope: None,
+        ["a"],
+        lambda ids: None,
+        lambda: gaps.append(number),
+        *[lambda: None] * 2,
     )
     for number in (5, 6, 9, 1, 2):
         channel.on_frame(counted(number))
     assert gaps == [9, 1]
 
 
+def test_a_marker_tells_that_messages_skipped_the_node() -> None:
+    missed: list[None] = []
+    others = (lambda envelope: None, ["a"], lambda ids: None, lambda: None)
+    channel = Channel(*others, on_missed=lambda: missed.append(None), on_failure=lambda: None)
+    counts = []
+    for name in ("missed", "", "missed", ""):  # the first one is that of the start
+        channel.on_frame(frame(5, "marker", name, [], []))
+        counts.append(len(missed))
+    assert counts == [0, 0, 1, 1]
+
+
 def test_ids_that_the_node_does_not_hold_are_reported() -> None:
     unknown: list[list[str]] = []
-    channel = Channel(lambda envelope: None, {"a", "c"}, unknown.append, lambda: None, lambda: None)
+    channel = Channel(lambda envelope: None, {"a", "c"}, unknown.append, *[lambda: None] * 3)
     channel.on_frame(frame(1, "message", "m", ["a", "b", "c"], []))
     channel.on_frame(frame(2, "message", "m", ["c"], []))
     channel.on_frame(frame(3, "connection", "m", ["d"], []))

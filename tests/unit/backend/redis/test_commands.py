@@ -184,7 +184,7 @@ def test_a_corrupt_key_counts_as_nobody() -> None:
 
 
 def test_durations_are_sent_in_milliseconds_and_never_as_none() -> None:
-    heartbeat, _ = replace(SEAT, lease=0.0001).heartbeat(join=True, connections=3, runs=("a", "b"))
+    heartbeat, *_ = replace(SEAT, lease=0.0001).heartbeat(join=True, connections=3, runs=("a", "b"))
     assert map_of(heartbeat) == {
         "node": "node",
         "lease": 1,

@@ -20,8 +20,8 @@
 -- it has to know. One that ran out while Redis was away is renewed, and the node learns of that, too, but
 -- nothing changes for other nodes. Some of the ids whose grace was over a minute ago, and that no node
 -- reported, are forgotten. A key of a wrong type is deleted, and the lease with it, so that the node records
--- everything again. The connections of a node live as long as the events of its queues: so they are ended
--- even if a portal comes very late.
+-- everything again. The marker says so, too, before any later frame. The connections of a node live as long as
+-- the events of its queues: so they are ended even if a portal comes very late.
 
 local leases, counters, held, graces, open, tallies, portals, observers, signs = unpack(KEYS)
 local args, now, is_whole = cmsgpack.unpack(ARGV[1]), now_ms(), true
@@ -30,6 +30,7 @@ for i, kind in ipairs({'zset', 'hash', 'set', 'zset', 'hash', 'hash', 'zset', 'z
   if renew(KEYS[i], kind) then is_whole = false end
 end
 local known, info = note_sign(signs, now, args.lease, args.expiry, leases, {portals, observers})
+local missed = not lease_reader(leases, now)(node)
 local is_live = lease_reader(leases, now)
 if not args.join and not (is_whole and is_live(node)) then return {0} end
 redis.call('ZADD', leases, end_of(now, args.lease), node)
@@ -42,9 +43,10 @@ if not is_reprieved(known, now) then
 end
 redis.call('HSET', tallies, node, args.connections)
 local passed_over = redis.call('HDEL', signs, '+' .. node)
+missed = missed or passed_over == 1
 for _, key in ipairs({counters, held, graces, tallies}) do redis.call('PEXPIRE', key, args.expiry) end
 outlive(leases, redis.call('PEXPIRE', open, BACKLOG_LIFE) == 1 and BACKLOG_LIFE or args.expiry)
-local head = cmsgpack.pack({counter, 'marker', '', {}, {}, {}})
+local head = cmsgpack.pack({counter, 'marker', missed and 'missed' or '', {}, {}, {}})
 redis.call('PUBLISH', args.channels .. node, struct.pack('>I4', #head) .. head)
 local living = args.watches_portals and redis.call('ZRANGEBYSCORE', portals, '(' .. now, '+inf') or {}
 local runs = look_at_runs(read_host(info), leases, node, args.run, args.reported, is_live)
