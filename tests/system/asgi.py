@@ -18,7 +18,8 @@ LANE = "asgi"
 
 def serve_of(request: pytest.FixtureRequest) -> Serve:
     """How servers of a test are served: over ASGI in that lane."""
-    return serve_asgi if LANE in request.node.callspec.id.split("-") else serve
+    lanes = getattr(request.node, "callspec", None)
+    return serve_asgi if lanes is not None and LANE in lanes.id.split("-") else serve
 
 
 @asynccontextmanager
