@@ -30,6 +30,8 @@ ABOUT: Mapping[str, str] = {
     "http_server": "the HTTP API",
     "public": "the names that applications import",
     "cli": "the program mesa",
+    "contrib": "parts for web frameworks",
+    "testing": "tests of applications: dispatchers that record, servers in memory",
 }
 """Captions of the parts of the picture."""
 

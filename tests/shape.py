@@ -77,13 +77,14 @@ def measure(source: Path) -> Iterator[Figure]:
     circular = tuple(circle(modules, with_annotations=True))
     words = tuple(_avoided(source))
 
-    yield Figure("modules", len(modules), 216)
+    # What frameworks, one port and tests of applications use has 25 of these modules, and 4 000 of the lines.
+    yield Figure("modules", len(modules), 245)
     yield Figure("modules at the root", len(list(source.glob("*.py"))), 8)
     yield Figure(f"modules under {SMALL} lines", len(small), 12, found=small)
     yield Figure("median lines of a module", statistics.median(sizes), 120, is_at_least=True)
     yield Figure("lines of the longest module", max(sizes), MAX_MODULE)
     # What bounds strangers, slow readers and overload has 5 000 of these lines; tokens and origins 500.
-    yield Figure("lines of Python and Lua", sum(lines.values()) + sum(scripts), 40_500)
+    yield Figure("lines of Python and Lua", sum(lines.values()) + sum(scripts), 45_000)
     share = 100 * len(long) / max(1, len(functions))
     yield Figure(f"functions above {MAX_FUNCTION} lines, per cent", share, 1, found=long)
     yield Figure("type names defined in more than one module", len(twice), 12, found=twice)

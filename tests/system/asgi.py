@@ -1,16 +1,25 @@
 """A server as an ASGI application in uvicorn, in the event loop of the test."""
 
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
+import pytest
 import uvicorn
 
-from mesa_ws.transports.run import Endpoint, Server
+from mesa_ws.transports.run import Endpoint, Server, serve
+
+Serve = Callable[..., AbstractAsyncContextManager[Endpoint]]
 
 LANE = "asgi"
 """Name of the tests' third lane, beside the two event loops: uvloop, uvicorn."""
+
+
+def serve_of(request: pytest.FixtureRequest) -> Serve:
+    """How servers of a test are served: over ASGI in that lane."""
+    lanes = getattr(request.node, "callspec", None)
+    return serve_asgi if lanes is not None and LANE in lanes.id.split("-") else serve
 
 
 @asynccontextmanager

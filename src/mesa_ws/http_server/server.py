@@ -149,7 +149,7 @@ class DispatchApi:
         self, type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """Stop listening, and let requests in progress finish within `GRACE` seconds."""
-        if self._server.other_requests is self:
+        if self._settings.port is None:
             self._server.other_requests = None
         if self._service is not None:
             await self._service.aclose()

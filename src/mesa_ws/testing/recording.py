@@ -247,7 +247,7 @@ def _dispatch(envelope: Envelope, names: tuple[str, ...]) -> Dispatch:
     return Dispatch(message, names, excluding, envelope.idempotency_key, envelope.durability, policy)
 
 
-class _BlockingBus:
+class _BlockingRecorder:
     """`BlockingBus` that records."""
 
     def __init__(self, recording: Recording) -> None:
@@ -273,7 +273,7 @@ class _BlockingBus:
         return self._recording._carry_out(work, trouble)
 
 
-class _AsyncBus:
+class _AsyncRecorder:
     """`AsyncBus` that records."""
 
     def __init__(self, recording: Recording) -> None:
@@ -329,7 +329,7 @@ class RecordingDispatcher(Recording, Dispatcher):
     ) -> None:
         Dispatcher.__init__(self, url, namespace=namespace, sync=sync, timeout=timeout, key=key, wire=wire)
         Recording.__init__(self, timeout, wire)
-        self._bus = _BlockingBus(self)
+        self._bus = _BlockingRecorder(self)
 
 
 class AsyncRecordingDispatcher(Recording, AsyncDispatcher):
@@ -358,4 +358,4 @@ class AsyncRecordingDispatcher(Recording, AsyncDispatcher):
             self, url, namespace=namespace, sync=sync, timeout=timeout, key=key, wire=wire
         )
         Recording.__init__(self, timeout, wire)
-        self._bus = _AsyncBus(self)
+        self._bus = _AsyncRecorder(self)

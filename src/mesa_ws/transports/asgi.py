@@ -20,6 +20,7 @@ from urllib.parse import quote
 
 from picows.picows import CIMultiDict  # type: ignore[attr-defined]  # its stubs leave it out
 
+from ..close import CloseCode
 from ..concurrency.limited_log import LimitedLog
 from ..concurrency.tasks import start
 from ..errors import MesaError
@@ -180,8 +181,9 @@ class AsgiApplication:
             return
         finally:
             limits.end_handshake(address)
-        if not self._node.is_running:
-            await send({"type": "websocket.close", "code": 1001, "reason": ""})
+        code = CloseCode.TRY_AGAIN_LATER if limits.reached(address) else CloseCode.GOING_AWAY
+        if code == CloseCode.TRY_AGAIN_LATER or not self._node.is_running:  # while the server sent
+            await send({"type": "websocket.close", "code": int(code), "reason": ""})
             return
         transport = AsgiTransport(self._turns, self._high_water, self._node.settings.limits.max_message)
         connection = self._node.connect(transport, _target(scope), headers, client, has_pings=False)

@@ -211,7 +211,7 @@ FOR_APPLICATIONS = (
     *("authenticator", "on_connection", "on_authentication", "on_message", "on_disconnection", "on_online"),
     *("on_offline", "on_lost", "on_forked", "on_stop", "on_rejected", "on_error", "use", "middleware_key"),
     *("send", "send_blocking", "request", "request_blocking", "disconnect", "revoke"),
-    *("presence", "presence_blocking", "run"),
+    *("presence", "presence_blocking", "run", "start", "stop"),
     *("namespace", "connections", "lost", "is_running", "is_ready"),
 )
 """Members of a server that its application uses; the others belong to the server itself."""

@@ -1,4 +1,4 @@
-"""Every test here runs on asyncio's own event loop and on uvloop."""
+"""Every test here runs on asyncio's own event loop and on uvloop; with a server of ours over ASGI, too."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -11,7 +11,8 @@ import uvloop
 from mesa_ws.client import Client
 from mesa_ws.messages.recipients import User
 from mesa_ws.server.connection import Connection
-from mesa_ws.transports.run import Endpoint, Server, serve
+from mesa_ws.transports.run import Endpoint, Server
+from tests.system.asgi import LANE, serve_of
 
 from .scripted import ScriptedServer, Visitor
 
@@ -19,7 +20,10 @@ from .scripted import ScriptedServer, Visitor
 def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    lanes = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    if {"endpoint", "site"} & set(item.fixturenames) and item.get_closest_marker("native") is None:  # type: ignore[attr-defined]
+        lanes[LANE] = uvloop.new_event_loop
+    return lanes
 
 
 @pytest.fixture
@@ -49,9 +53,9 @@ async def server() -> Server:
 
 
 @pytest.fixture
-async def endpoint(server: Server, stack: AsyncExitStack) -> Endpoint:
+async def endpoint(request: pytest.FixtureRequest, server: Server, stack: AsyncExitStack) -> Endpoint:
     """Where that server listens."""
-    return await stack.enter_async_context(serve(server))
+    return await stack.enter_async_context(serve_of(request)(server))
 
 
 async def meet(scripted: ScriptedServer, client: Client, **announced: Any) -> Visitor:

@@ -22,6 +22,7 @@ from mesa_ws import (
 from mesa_ws.backend.queries import Heads
 from mesa_ws.server.connection import Connection
 from tests.ports import free_port
+from tests.system.asgi import Serve, serve_of
 
 from .scripted import LIMIT, SOON
 
@@ -31,8 +32,9 @@ Told = asyncio.Queue[Any]
 class Site:
     """A server that can go away and come back, and another one beside it that sends and stores."""
 
-    def __init__(self, make: Any, stack: AsyncExitStack) -> None:
+    def __init__(self, make: Any, stack: AsyncExitStack, serve: Serve) -> None:
         self._make = make
+        self._serve = serve
         self._stack = stack
         self._running = AsyncExitStack()
         self.port = free_port()
@@ -51,7 +53,7 @@ class Site:
         async def authenticate(data: Any, connection: Connection) -> User:
             return User(data["id"])
 
-        await self._running.enter_async_context(serve(server, port=self.port))
+        await self._running.enter_async_context(self._serve(server, port=self.port))
 
     async def stop(self) -> None:
         await self._running.aclose()
@@ -92,7 +94,7 @@ async def site(request: pytest.FixtureRequest, namespace: str) -> AsyncIterator[
         return RedisBackend(request.getfixturevalue("redis_url"), namespace=namespace)
 
     async with AsyncExitStack() as stack:
-        yield Site(make, stack)
+        yield Site(make, stack, serve_of(request))
 
 
 async def heard(told: Told, count: int) -> list[Any]:

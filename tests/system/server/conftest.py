@@ -10,8 +10,8 @@ import uvloop
 
 from mesa_ws.messages.recipients import User
 from mesa_ws.server.connection import Connection
-from mesa_ws.transports.run import Endpoint, Server, serve
-from tests.system.asgi import LANE, serve_asgi
+from mesa_ws.transports.run import Endpoint, Server
+from tests.system.asgi import LANE, serve_of
 
 from .peer import Peer
 
@@ -39,11 +39,10 @@ async def stack(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AsyncExitStack
 @pytest.fixture
 def serving(request: pytest.FixtureRequest, stack: AsyncExitStack) -> Serving:
     """Serves a server until the test ends, natively or over ASGI."""
-    is_asgi = LANE in request.node.callspec.id.split("-")
+    serve = serve_of(request)
 
     async def start(server: Server, **options: Any) -> Endpoint:
-        running = serve_asgi(server, **options) if is_asgi else serve(server, **options)
-        return await stack.enter_async_context(running)
+        return await stack.enter_async_context(serve(server, **options))
 
     return start
 

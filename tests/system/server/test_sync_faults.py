@@ -304,6 +304,7 @@ PING_FRAME = (0x9, b"?" * 125)
 PROBE_FRAME = (0x1, b'{"op":1,"x":{"r":"7"}}')
 
 
+@pytest.mark.native("what waits in a socket")
 @pytest.mark.parametrize("question", [PING_FRAME, PROBE_FRAME], ids=["Ping", "probe"])
 async def test_a_client_may_ask_for_a_sign_of_life_while_a_large_message_is_on_its_way(
     serving: Serving, question: tuple[int, bytes]

@@ -253,6 +253,21 @@ async def test_handshakes_are_refused_before_they_are_accepted() -> None:
     assert server.connection_limits.refused["max_unauthenticated_per_address"] == 2
 
 
+async def test_a_limit_counts_those_that_are_being_accepted() -> None:
+    server = accepting(limits={"max_connections": 1})
+    async with serving(server):
+        first, second = WebSocketServer(server), WebSocketServer(server)
+        for client in (first, second):
+            client.is_reading.clear()
+        await until(lambda: server.connection_limits.handshakes == 2)
+        for client in (first, second):
+            client.is_reading.set()
+        assert (await second.end())["code"] == CloseCode.TRY_AGAIN_LATER
+        await first.log_in()
+        first.client_closes()
+        await first.task
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
