@@ -870,7 +870,7 @@ GROUPS = (
     ),
     Group(
         "protocol/server.py",
-        ("unit/protocol/test_server.py", "system/server/test_expiry.py"),
+        ("unit/protocol/test_vectors.py", "system/server/test_expiry.py"),
         {
             "the end of a login": ("        if now >= self._expires:\n", "        if False:\n"),
             "an end that is told while nothing is read": (
@@ -1045,7 +1045,7 @@ GROUPS = (
             ),
             "another id during a login": (
                 "if (current := _stays(connection, user, sync)) is not None:",
-                "if (current := connection.subscription) is not None and current.id == user.id:",
+                "if (current := connection.subscription) is not None and current.is_started:",
             ),
         },
     ),
