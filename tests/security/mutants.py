@@ -855,7 +855,7 @@ GROUPS = (
             "published secrets": ("if key.algorithm_name in PUBLIC_ALGORITHMS", "if True"),
             "short keys": ("and key.key_size >= _SHORTEST_RSA:", "and True:"),
             "private keys": ('if "PRIVATE" in label:', "if False:"),
-            "addresses of keys that anybody can forge": (
+            "addresses of keys without TLS": (
                 'if parts.scheme != "https" and not',
                 "if False and not",
             ),
@@ -873,7 +873,7 @@ GROUPS = (
         ("unit/protocol/test_vectors.py", "system/server/test_expiry.py"),
         {
             "the end of a login": ("        if now >= self._expires:\n", "        if False:\n"),
-            "an end that is told while nothing is read": (
+            "the end of a login while nothing is read": (
                 "        due = self._expires\n",
                 "        due = _NEVER\n",
             ),
