@@ -774,7 +774,382 @@ GROUPS = (
                 'if not headers.getall("Cookie", []) or not _is_of_another_site(origin, headers):',
                 "if True:",
             ),
+            "handshakes without cookies": ('if not headers.getall("Cookie", []) or not', "if not"),
             "sites whose pages may connect": ("return origin is None or not any(", "return False and any("),
+            "one origin in a handshake": ("if len(named) == 1 else None", "if True else None"),
+            "the host of an origin": (
+                "(self.scheme, self.host, self.port) ==",
+                "(self.scheme, host, self.port) ==",
+            ),
+            "the scheme of an origin": (
+                "(self.scheme, self.host, self.port) ==",
+                "(other.scheme, self.host, self.port) ==",
+            ),
+            "the port of an origin": (
+                "(self.scheme, self.host, self.port) ==",
+                "(self.scheme, self.host, other.port) ==",
+            ),
+            "one label for a wildcard": (
+                'host = "*." + host.partition(".")[2]',
+                'host = self.host if host.endswith(self.host[1:]) else ""',
+            ),
+            "what browsers say of the site": ("    if said:\n", "    if False:\n"),
+            "pages of subdomains": ("or _is_below(host, origin.host))", "or False)"),
+            "pages of a domain above": ("not (_is_below(origin.host, host) or", "not (False or"),
+            "a host that ends like another": ('host.endswith(f".{other}")', "host.endswith(other)"),
+            "ports of the request": (
+                'urlsplit(f"//{fields[0]}").hostname',
+                'urlsplit(f"//{fields[0]}").netloc',
+            ),
+            "one warning of pages that are refused": ("        self._log.warning(\n", "        len(\n"),
+        },
+    ),
+    Group(
+        "transports/server_socket.py",
+        ("browser/test_origins.py",),
+        {
+            "a handshake asks for its origin": (
+                "and self._node.origins.refuse(request.headers):",
+                "and False:",
+            )
+        },
+    ),
+    Group(
+        "tokens/authenticator.py",
+        ("unit/tokens",),
+        {
+            "the signature of a token": (
+                '"verify_sub": False}',
+                '"verify_sub": False, "verify_signature": False}',
+            ),
+            "the end of a token": ('"verify_sub": False}', '"verify_sub": False, "verify_exp": False}'),
+            "the beginning of a token": ('"verify_sub": False}', '"verify_sub": False, "verify_nbf": False}'),
+            "the issue of a token": ('"verify_sub": False}', '"verify_sub": False, "verify_iat": False}'),
+            "the audience of a token": ('"verify_sub": False}', '"verify_sub": False, "verify_aud": False}'),
+            "the issuer of a token": ("issuer=self._issuer,", "issuer=None,"),
+            "the leeway of a token": ("leeway=self._leeway,", "leeway=0,"),
+            "the bounds of the leeway": ("leeway=self._leeway,", "leeway=50 + self._leeway,"),
+            "the claim that is the id": ("claims[self._id_claim], claims", 'claims["sub"], claims'),
+            "a token without an id": ('"require": [self._id_claim]', '"require": []'),
+            "numbers as ids": ("if type(id) is int:", "if False:"),
+            "truth values as ids": ("if type(id) is int:", "if isinstance(id, int):"),
+            "the end of the login by a token": (
+                "expires_at = None if ends is None else",
+                "expires_at = None and",
+            ),
+            "the leeway of a login's end": ("else int(ends) + self._leeway", "else int(ends)"),
+            "the time of issue by a token": ("issued_at=None if begins is None else", "issued_at=None and"),
+            "tokens of a key that is replaced": (
+                "                    problem = error\n",
+                "                    raise\n",
+            ),
+        },
+    ),
+    Group(
+        "tokens/keys.py",
+        ("unit/tokens",),
+        {
+            "each key has its algorithm": ("in self._keys if key.algorithm == algorithm]", "in self._keys]"),
+            "published keys have their algorithms": (
+                "if key.algorithm == algorithm and (id is None or key.id == id)]",
+                "if (id is None or key.id == id)]",
+            ),
+            "keys have names": ("and (id is None or key.id == id)]", "]"),
+            "published secrets": ("if key.algorithm_name in PUBLIC_ALGORITHMS", "if True"),
+            "short keys": ("and key.key_size >= _SHORTEST_RSA:", "and True:"),
+            "private keys": ('if "PRIVATE" in label:', "if False:"),
+            "addresses of keys without TLS": (
+                'if parts.scheme != "https" and not',
+                "if False and not",
+            ),
+            "published keys that are old": ("elif age >= LIFETIME:", "elif False:"),
+            "published keys that are new": ("if not found and age >= COOLDOWN:", "if False:"),
+            "readings for invented keys": ("if not found and age >= COOLDOWN:", "if not found:"),
+            "keys whose provider is away": (
+                "if not self._keys:\n                raise",
+                "if True:\n                raise",
+            ),
+        },
+    ),
+    Group(
+        "protocol/server.py",
+        ("unit/protocol/test_vectors.py", "system/server/test_expiry.py"),
+        {
+            "the end of a login": ("        if now >= self._expires:\n", "        if False:\n"),
+            "the end of a login while nothing is read": (
+                "        due = self._expires\n",
+                "        due = _NEVER\n",
+            ),
+        },
+    ),
+    Group(
+        "server/authentication.py",
+        ("system/server/test_expiry.py",),
+        {
+            "logins that have ended before": ("user.expires_at <= time.time():", "False:"),
+            "clients hear when a login ends": (
+                "None if user is None or user.expires_at is None else user.expires_at - time.time()",
+                "None",
+            ),
+        },
+    ),
+    Group(
+        "client/connection.py",
+        ("system/client/test_expiring_logins.py",),
+        {"a client renews its login": ("        if expires:\n", "        if False:\n")},
+    ),
+    Group(
+        "messages/order.py",
+        ("unit/messages", "unit/server/test_orders.py", "system/server/test_orders.py"),
+        {
+            "logins of the same second are revoked": (
+                "math.floor(issued_at) <= until",
+                "math.floor(issued_at) < until",
+            ),
+            "fractions of a second of a login": ("math.floor(issued_at) <= until", "issued_at <= until"),
+            "logins without a time are revoked": (
+                "return issued_at is None or math",
+                "return issued_at is not None and math",
+            ),
+            "ids of an order": ("if not 0 < len(checked) <= MAX_IDS:", "if False:"),
+            "times that are none": ('    check_time("issued_before", issued_before)\n', ""),
+        },
+    ),
+    Group(
+        "server/orders.py",
+        ("unit/server/test_orders.py",),
+        {
+            "in doubt messages wait": (
+                "            self.waiting = deque()\n",
+                "            self.waiting = None\n",
+            ),
+            "messages that wait for orders": (" or len(self.waiting) >= MAX_WAITING or", " or"),
+            "bytes that wait for orders": (" or self._size > MAX_WAITING_BYTES:", ":"),
+            "bytes of messages that were refused": (
+                "            self._size -= len(envelope.body)\n            raise",
+                "            raise",
+            ),
+            "bytes of messages that waited": (
+                "            self._size -= len(envelope.body)\n            try",
+                "            try",
+            ),
+            "an order behind a gap": ("        elif not self._has(position):\n", "        elif False:\n"),
+            "an order that comes again": ("        elif not self._has(position):\n", "        else:\n"),
+            "a doubt while orders are read": (
+                "while self._is_doubted or held:",
+                "while held:",
+            ),
+            "orders that cannot be read": (
+                "            self._is_doubted = True\n            await",
+                "            await",
+            ),
+            "a message that fails": ("        self.waiting = None\n        while held", "        while held"),
+            "a node that stops": ("        if self._is_closed:\n            return\n", ""),
+            "reading that ends with a node": ("            self._worker.cancel()\n", "            pass\n"),
+            "a place that is gone": (
+                '            page = page._replace(status="reset")\n',
+                "            pass\n",
+            ),
+            "a cluster without orders": ("position.sequence == page.top == 0:", "False:"),
+            "a place that is gone ends clients": (
+                "self._carry_out, self._end_all, log)",
+                "self._carry_out, lambda: None, log)",
+            ),
+            "a login after an order": (
+                "known is not None and position.sequence <= known.sequence:",
+                "False and known is not None:",
+            ),
+            "numbers of another epoch": (
+                "if known.epoch == position.epoch or is_older:",
+                "if True:",
+            ),
+            "numbers that two epochs share": (
+                "if known.epoch == position.epoch or is_older:",
+                "if known.epoch == position.epoch:",
+            ),
+            "where two epochs part": (
+                "known.epoch == epoch and position.sequence <= ended",
+                "known.epoch == epoch",
+            ),
+            "an order during a login": (
+                "if subscription is not None and subscription.orders_from is None:",
+                "if False:",
+            ),
+            "a login again keeps its place": (
+                "        if subscription.orders_from is None:\n            subscription.orders_from =",
+                "        if True:\n            subscription.orders_from =",
+            ),
+            "orders that came during a login": (
+                "            if self._concerns(connection, position, order):\n",
+                "            if False:\n",
+            ),
+            "messages behind an order during a login": (
+                "                connection.send_queue.drop()\n",
+                "                pass\n",
+            ),
+            "a login is held against revocations": (
+                "        if until is None or not is_revoked(until, user.issued_at):\n",
+                "        if True:\n",
+            ),
+            "messages for a login that is refused": (
+                "        connection.send_queue.drop()\n        self._end(connection, CloseCode.REFUSED",
+                "        self._end(connection, CloseCode.REFUSED",
+            ),
+            "a revocation spares newer logins": ("return order.concerns(user.issued_at)", "return True"),
+            "guests and orders for all": ("return not order.ids", "return False"),
+            "guests and orders for ids": (
+                "self._for_each(\n                order.ids,",
+                "self._for_each(\n                (),",
+            ),
+            "what is read waits for orders": (
+                "        while not self._settled.is_set():\n",
+                "        while False:\n",
+            ),
+            "orders that were given before a page": (
+                "if position is not None and not self._has(position):",
+                "if False:",
+            ),
+            "logins that ended while the machine slept": (
+                "        if user.expires_at <= time.time():\n",
+                "        if False:\n",
+            ),
+            "an event that its order stands for": ("        self._known.append(entry.message_id)\n", ""),
+            "what is carried out is noted": (
+                "            self._backend.carried_out(self._reader.position)",
+                "            pass",
+            ),
+        },
+    ),
+    Group(
+        "server/fanout.py",
+        ("unit/server/test_orders.py", "system/server/test_orders.py"),
+        {
+            "messages before an order": (
+                "            self._large.deliver(do, found, lambda: None)",
+                "            for each in found:\n                do(each)",
+            ),
+            "messages to everybody that are read wait for orders": (
+                "        await self.orders.settled(page.standing.position)\n",
+                "",
+            ),
+        },
+    ),
+    Group(
+        "server/authentication.py",
+        ("unit/server/test_orders.py",),
+        {
+            "a login again asks for revocations": (
+                "if _stays(connection, user, sync) and not await self._is_allowed(connection, user):",
+                "if False:",
+            ),
+            "another id asks for revocations": (
+                "        if not self._fanout.orders.admit(connection, page.standing):\n            return\n",
+                "",
+            ),
+            "another id during a login": (
+                "if (current := _stays(connection, user, sync)) is not None:",
+                "if (current := connection.subscription) is not None and current.is_started:",
+            ),
+        },
+    ),
+    Group(
+        "server/recovery.py",
+        ("system/server/test_orders.py",),
+        {
+            "stored messages that are read wait for orders": (
+                "        await self._ready(pages[0].standing.position)\n",
+                "",
+            ),
+        },
+    ),
+    Group(
+        "backend/redis/members.py",
+        ("system/server/test_orders.py", "contract/test_orders.py"),
+        {
+            "a page says which orders were given before": (
+                "about = Standing(position=read_newest_order(known))",
+                "about = Standing()",
+            ),
+            "a login learns of orders": ("._replace(standing=read_standing(known))", ""),
+        },
+    ),
+    Group(
+        "backend/redis/scripts/heartbeat.lua",
+        ("system/redis/test_orders.py",),
+        {
+            "messages that skipped a node": (
+                "missed = not lease_reader(leases, now)(node)",
+                "missed = false",
+            ),
+            "messages that skipped a node while Redis was away": ("missed or passed_over == 1", "missed"),
+        },
+    ),
+    Group(
+        "backend/redis/backend.py",
+        ("system/redis/test_orders.py",),
+        {
+            "a node that others skipped is in doubt": (
+                "on_missed=self._watcher.doubted,",
+                "on_missed=lambda: None,",
+            )
+        },
+    ),
+    Group(
+        "backend/redis/node_commands.py",
+        ("system/redis/test_orders.py",),
+        {
+            "numbers of orders on quiet days": (
+                "(self.keys.orders_position, self.keys.broadcast_position)",
+                "()",
+            ),
+            "what was carried out on quiet days": (
+                "(self.keys.meta, self.keys.carried_out)",
+                "(self.keys.meta,)",
+            ),
+            "numbers that live longer": (
+                'self._expiry_ms, "GT")\n                for',
+                "self._expiry_ms)\n                for",
+            ),
+        },
+    ),
+    Group(
+        "backend/redis/scripts/revoke.lua",
+        ("system/redis/test_orders.py",),
+        {
+            "the later of two revocations": (
+                "until_then and until_then > tonumber(ARGV[2]) and known or",
+                "",
+            ),
+            "life of a revocation": (", 'PX', ARGV[1])", ")"),
+        },
+    ),
+    Group(
+        "backend/redis/wire.py",
+        ("system/redis/test_orders.py", "contract/test_orders.py"),
+        {
+            "orders that went with a Redis": (
+                "is_done = is_known and epoch == current",
+                "is_done = epoch == current",
+            ),
+            "how far a node is": ("int(sequence) >= position.sequence", "True"),
+        },
+    ),
+    Group(
+        "backend/memory/cluster.py",
+        ("unit/backend/memory/test_outbox.py", "contract/test_orders.py"),
+        {
+            "revocations that are forgotten": (
+                "        while self.revocations and self.revocation(",
+                "        while False and self.revocation(",
+            ),
+            "revocations that are renewed": (
+                "            self.revocations.pop(id, None)",
+                "            pass",
+            ),
+            "the later of two revocations in memory": (
+                "(max(until, order.issued_before),",
+                "(order.issued_before,",
+            ),
         },
     ),
     Group(

@@ -39,6 +39,7 @@ def test_an_origin_of_the_list_may_connect(origin: str) -> None:
     "origin",
     [
         "http://app.example.com",
+        "http://app.example.com:443",
         "https://app.example.com:8443",
         "https://app.example.com.evil.example",
         "https://evil-app.example.com",

@@ -26,8 +26,12 @@ async def test_the_subject_of_a_token_is_the_id() -> None:
     assert (user.id, user.data) == ("7", {"id": "7"})
 
 
-async def test_a_token_that_has_not_expired_is_accepted() -> None:
-    assert (await authenticated({"sub": "7", "exp": time.time() + 60})).id == "7"
+async def test_a_token_that_has_not_expired_is_accepted_and_its_times_are_those_of_the_login() -> None:
+    now = int(time.time())
+    user = await authenticated({"sub": "7", "exp": now + 60, "iat": now - 5}, leeway=7)
+    assert (user.id, user.issued_at, user.expires_at) == ("7", now - 5, now + 67)
+    lasting = await authenticated({"sub": "7"})
+    assert (lasting.issued_at, lasting.expires_at) == (None, None)
 
 
 @pytest.mark.parametrize(("claim", "sign"), [("exp", -1), ("nbf", 1), ("iat", 1)])
