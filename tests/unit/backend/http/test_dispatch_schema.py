@@ -268,7 +268,8 @@ def test_a_durability_that_nobody_has_is_refused() -> None:
 def test_what_is_stored_is_read_as_it_was_written(key: str | None) -> None:
     kept = Retention(3, 400, 5.0)
     sent = prepare(Message(0, 1), ["0"], retention=kept, idempotency_key=key, durability="replicated")
-    assert DISPATCH.decode_body(encoded([sent])).envelopes() == [sent]
+    travels = sent._replace(idempotency_key=None)  # the id that is made of it does
+    assert DISPATCH.decode_body(encoded([sent])).envelopes() == [travels]
 
 
 @pytest.mark.parametrize(
