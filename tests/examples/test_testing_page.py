@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 
@@ -20,15 +21,39 @@ LIMIT = 120
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/howto/testing.md"
 REFERENCE = ROOT / "docs/reference/testing.md"
-PYTEST = "-m", "pytest", "-q", "-x", "-c", os.devnull, "--rootdir", ".", "-p", "no:cacheprovider"
+ARGUMENTS = "-q", "-x", "-c", os.devnull, "--rootdir", ".", "-p", "no:cacheprovider"
+PYTEST = f"import pytest; sys.exit(pytest.main({[*ARGUMENTS]!r}))"
+DJANGO = """
+from django.core.management import execute_from_command_line
+os.environ["DJANGO_SETTINGS_MODULE"] = "shop.settings"
+execute_from_command_line(["manage.py", "test", "--failfast"])
+"""
 
-EXAMPLES: Mapping[str, tuple[str, ...]] = {
-    "fastapi_app": PYTEST,
-    "celery_tasks": PYTEST,
-    "chat": PYTEST,
-    "django_project": ("manage.py", "test", "--failfast"),
+EXAMPLES: Mapping[str, tuple[str, str]] = {
+    "fastapi_app": ("pytest, fastapi.testclient, jwt, mesa_ws.contrib.fastapi, mesa_ws.testing", PYTEST),
+    "celery_tasks": ("pytest, mesa_ws.contrib.celery, mesa_ws.testing", PYTEST),
+    "chat": ("pytest, mesa_ws.testing", PYTEST),
+    "django_project": ("django.test.runner, mesa_ws.contrib.celery, mesa_ws.testing", DJANGO),
 }
-"""The examples that are tested, with the arguments of Python that run their tests."""
+"""The examples that are tested: the modules that they import, and the code that runs their tests."""
+
+RUNNER = """
+import os, sys
+import {modules}
+for folder in sys.argv[1:]:
+    if not os.fork():
+        os.chdir(folder)
+        sys.path.insert(0, folder)
+        os.environ["DATABASE"] = os.path.join(folder, "test.db")
+        written = os.open("written", os.O_WRONLY | os.O_CREAT)
+        os.dup2(written, 1)
+        os.dup2(written, 2)
+{code}
+        sys.exit(0)
+    _, status = os.wait()
+    print(os.waitstatus_to_exitcode(status), flush=True)
+"""
+"""Runs the same tests in one folder after another, and imports what they need once."""
 
 MUTANTS = [
     ("fastapi_app", "api.py", "dispatcher.dispatch(message, note.to,", "dispatcher.dispatch(message, [],"),
@@ -80,32 +105,26 @@ MUTANTS = [
 """Dispatches of examples that are dropped, doubled, or out of order: the file, its text, and another text."""
 
 
-def start(folder: Path, arguments: tuple[str, ...]) -> subprocess.Popen[str]:
+def run(modules: str, code: str, *folders: Path) -> list[tuple[bool, str]]:
+    """Return for each folder whether its tests have failed, and what they wrote."""
     environment = {
         **os.environ,
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "SECRET_KEY": "a-secret-of-thirty-two-characters",
-        "DATABASE": str(folder / "test.db"),
     }
-    return subprocess.Popen(
-        [sys.executable, *arguments],
-        cwd=folder,
+    runner = RUNNER.format(modules=modules, code=indent(code, " " * 8))
+    done = subprocess.run(
+        [sys.executable, "-c", runner, *map(str, folders)],
         env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        check=False,
+        capture_output=True,
         text=True,
+        timeout=LIMIT,
     )
-
-
-def outcome(process: subprocess.Popen[str]) -> tuple[bool, str]:
-    """Whether tests that were run have failed, and what they wrote."""
-    try:
-        text, _ = process.communicate(timeout=LIMIT)
-    finally:
-        process.kill()
-    assert re.search(r"\d+ (passed|failed)|Ran \d+ tests?", text), text
-    return process.returncode != 0, text
+    texts = [(folder / "written").read_text() for folder in folders]
+    assert [text for text in texts if not re.search(r"\d+ (passed|failed)|Ran \d+ tests?", text)] == []
+    return [(code != "0", text) for code, text in zip(done.stdout.split(), texts, strict=True)]
 
 
 def copy(example: str, to: Path) -> Path:
@@ -117,20 +136,18 @@ def copy(example: str, to: Path) -> Path:
 @pytest.mark.timeout(2 * LIMIT)
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_the_tests_of_an_example_pass_and_catch_each_mutant(example: str, tmp_path: Path) -> None:
-    has_failed, text = outcome(start(copy(example, tmp_path / "whole"), EXAMPLES[example]))
-    assert not has_failed, text
+    folders = [copy(example, tmp_path / "whole")]
     mutants = [mutant[1:] for mutant in MUTANTS if mutant[0] == example]
-    assert len(mutants) == 3
-    running = []
     for number, (file, before, after) in enumerate(mutants):
         folder = copy(example, tmp_path / str(number))
         source = (folder / file).read_text()
         assert source.count(before) == 1, (file, before)
         (folder / file).write_text(source.replace(before, after))
-        running.append(start(folder, EXAMPLES[example]))
-    outcomes = [outcome(each) for each in running]
-    assert [has_failed for has_failed, _ in outcomes] == [True] * 3, "\n".join(text for _, text in outcomes)
-    assert [text for _, text in outcomes if "Error" in text and "AssertionError" not in text] == []
+        folders.append(folder)
+    outcomes = run(*EXAMPLES[example], *folders)
+    failed, texts = zip(*outcomes, strict=True)
+    assert failed == (False, True, True, True), "\n".join(texts)
+    assert [text for text in texts[1:] if "AssertionError" not in text] == []
 
 
 def test_the_other_programs_of_the_page_pass(tmp_path: Path) -> None:
@@ -138,17 +155,10 @@ def test_the_other_programs_of_the_page_pass(tmp_path: Path) -> None:
     conftest, *tests = [block for block in blocks if not block.startswith('"""')]
     (tmp_path / "conftest.py").write_text(conftest)
     (tmp_path / "test_page.py").write_text("\n".join(tests))
-    asyncio = (
-        "-p",
-        "pytest_asyncio.plugin",
-        "-o",
-        "asyncio_mode=auto",
-        "-o",
-        "asyncio_default_fixture_loop_scope=function",
-        "-W",
-        "error",
-    )
-    has_failed, text = outcome(start(tmp_path, (*PYTEST, *asyncio)))
+    settings = "asyncio_mode=auto", "asyncio_default_fixture_loop_scope=function", "filterwarnings=error"
+    asyncio = ["-p", "pytest_asyncio.plugin", *(part for each in settings for part in ("-o", each))]
+    code = f"import pytest; sys.exit(pytest.main({[*ARGUMENTS, *asyncio]!r}))"
+    [(has_failed, text)] = run("pytest, mesa_ws.testing", code, tmp_path)
     assert not has_failed, text
     assert f"{len(re.findall('def test_', ' '.join(tests)))} passed" in text
 

@@ -188,11 +188,6 @@ class Configuration(ServerSettings, frozen=True, kw_only=True):
         super().__post_init__()
         if self.redis is not None:
             Address.of(self.redis)
-        if self.one_port:
-            if not self.api.enabled:
-                raise InvalidInput("one_port: expected a dispatch API, which api.enabled has turned off")
-        elif self.api.enabled and 0 != self.port == self.api.port and _overlap(self.host, self.api.host):
-            raise InvalidInput(f"api.port: expected another one than port, got {self.port} for both")
 
     @property
     def server_options(self) -> dict[str, Any]:
@@ -386,7 +381,19 @@ def resolve(flags: Layer, environment: Mapping[str, str], file: Path | None = No
     for layer in (in_file, of_environment(environment), flags):
         _overlay(merged, layer)
     _check_authentication(merged)
-    return Resolved(Configuration.of(_nested(merged)), merged, in_file, flags)
+    configuration = Configuration.of(_nested(merged))
+    _check_ports(configuration)
+    return Resolved(configuration, merged, in_file, flags)
+
+
+def _check_ports(settings: Configuration) -> None:
+    """Check settings that are right only together; `Setting.check` looks at each by itself."""
+    api, port = settings.api, settings.port
+    if settings.one_port:
+        if not api.enabled:
+            raise InvalidInput("one_port: expected a dispatch API, which api.enabled has turned off")
+    elif api.enabled and 0 != port == api.port and _overlap(settings.host, api.host):
+        raise InvalidInput(f"api.port: expected another one than port, got {port} for both")
 
 
 def _overlay(merged: Layer, layer: Layer) -> None:

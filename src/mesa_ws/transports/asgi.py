@@ -75,8 +75,9 @@ class AsgiApplication:
         """Wait until every connection has ended, a moment after its close frame at the latest."""
         self._log.close()
         if self._open:
-            self._all_gone = asyncio.get_running_loop().create_future()
-            await self._all_gone
+            if self._all_gone is None or self._all_gone.done():
+                self._all_gone = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._all_gone)
 
     # Lifespan.
 

@@ -51,6 +51,7 @@ server = Server()
         (DEMO + "[authentication]\nstore_connected_users = false", [], "store_connected_users"),
         (DEMO + "port = 4001", [], "api.port: expected another one than port, got 4001 for both"),
         (DEMO + 'port = 4001\n[api]\nhost = ""', [], "api.port: expected another one than port"),
+        (DEMO, ["--one-port", "--no-api"], "one_port: expected a dispatch API, which api.enabled has turned"),
         ("", ["app:server", "--namespace", "x"], "app:server has settings of its own"),
         ('namespace = "x"', ["app:server"], "app:server has settings of its own"),
         ("", ["app:nothing"], "got nothing: there is no 'nothing' in app"),
@@ -78,6 +79,12 @@ def test_it_says_what_it_has_read(mesa: Command, monkeypatch: pytest.MonkeyPatch
     Path("mesa.toml").write_text(DEMO + "port = 1\n[heartbeat]\ninterval = 2", encoding="utf-8")
     monkeypatch.setenv("MESA_HOST", "localhost")
     assert mesa("check-config").stdout == "ok: 3 settings from mesa.toml, 1 from the environment\n"
+
+
+def test_one_port_may_be_the_one_that_the_api_would_have(mesa: Command) -> None:
+    for more in (["--one-port"], ["--api-port", "4000"]):
+        result = mesa("check-config", "--insecure-demo-auth", "--port", "4001", *more)
+        assert (result.exit_code, result.stdout.partition(":")[0]) == (0, "ok")
 
 
 def test_a_named_file_is_read(mesa: Command) -> None:

@@ -365,3 +365,20 @@ async def test_clients_that_are_left_open_end_with_the_server(hub: MemoryHub) ->
         await connections[1].connect()
     with pytest.raises(ConnectFailed, match="503 Service Unavailable"):
         await client.connect().connect()
+
+
+async def test_two_servers_of_a_hub_are_one_cluster_with_one_time(hub: MemoryHub, log: Log) -> None:
+    first, second = make(hub, log), make(hub, log, authentication={"timeout": 10.0})
+    async with (
+        AsyncTestClient(first) as one,
+        AsyncTestClient(second) as two,
+        one.connect() as anna,
+        two.connect() as bob,
+        two.connect(reconnect=False) as stranger,
+    ):
+        await anna.authenticate({"id": "anna"})
+        await bob.authenticate({"id": "bob"})
+        await anna.send(Message(0, "hi", "CHAT"))
+        assert await bob.receive_all() == [Message(0, "hi", "CHAT")]
+        await one.advance(11)
+        assert [each.is_connected for each in (anna, bob, stranger)] == [True, True, False]

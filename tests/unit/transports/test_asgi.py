@@ -1,7 +1,9 @@
 """A server as an ASGI application, called without sockets."""
 
 import asyncio
+import gc
 import json
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -9,7 +11,7 @@ from typing import Any
 import pytest
 
 from mesa_ws.close import CloseCode
-from mesa_ws.errors import BackendUnavailable
+from mesa_ws.errors import BackendUnavailable, ConnectionClosed
 from mesa_ws.messages.envelope import Latest
 from mesa_ws.messages.message import Message
 from mesa_ws.messages.recipients import User
@@ -364,6 +366,19 @@ async def test_a_client_that_never_reads_is_closed_and_its_memory_is_freed(
         await until(lambda: codes == [CloseCode.SLOW_READER])
 
 
+async def test_what_is_written_in_one_turn_is_bounded_as_well() -> None:
+    server = accepting(limits={"max_buffered": 1_000_000})
+    async with serving(server):
+        client = WebSocketServer(server)
+        await client.log_in()
+        (connection,) = server.connections
+        with suppress(ConnectionClosed):
+            for _ in range(12):  # more than has room, before the writer has had a turn
+                connection.send(Message(0, "x" * 100_000))
+        assert not connection.is_open
+        assert (await client.end())["code"] == CloseCode.SLOW_READER
+
+
 async def test_a_close_frame_follows_what_was_written() -> None:
     server = accepting()
     async with serving(server):
@@ -506,3 +521,42 @@ async def test_silence_is_asked_about_with_op_1() -> None:
         client.client_sends(11, {})
         await until(lambda: sum(frame["op"] == 1 for frame in client.frames) == 2)
         assert (await client.end())["code"] == CloseCode.NO_KEEPALIVE
+
+
+async def test_a_connection_that_has_ended_is_freed_at_once() -> None:
+    server = accepting()
+    async with serving(server):
+        for is_slow in (False, True):
+            client = WebSocketServer(server)
+            await client.log_in()
+            freed = [weakref.ref(each) for each in server.connections]
+            if is_slow:
+                client.is_reading.clear()
+                await server.send(Message(0, "x" * 1000), ["1"])
+            gc.collect()
+            gc.disable()
+            try:
+                client.client_closes()
+                await client.task
+                await until(lambda: [each() for each in freed] == [None])  # noqa: B023 - it is called at once
+            finally:
+                gc.enable()
+            await until(
+                lambda: not any(task.get_name() == "mesa-asgi-writer" for task in asyncio.all_tasks())
+            )
+
+
+async def test_two_may_wait_for_the_end_of_all_connections() -> None:
+    server = accepting()
+    lifespan = Lifespan(server)
+    await lifespan.ask("startup")
+    client = WebSocketServer(server)
+    await client.log_in()
+    client.is_reading.clear()
+    waiting = [asyncio.ensure_future(server.__aexit__(None, None, None)) for _ in range(2)]
+    await until(lambda: server.connections == ())
+    assert not any(each.done() for each in waiting)
+    client.is_reading.set()
+    async with asyncio.timeout(LIMIT):
+        await asyncio.gather(*waiting, client.task)
+    lifespan.task.cancel()

@@ -12,6 +12,7 @@ from mesa_ws import (
     AsyncDispatcher,
     BackendUnavailable,
     Dispatcher,
+    InvalidRecipients,
     InvalidSettings,
     MemoryBackend,
     MemoryHub,
@@ -24,6 +25,7 @@ from mesa_ws import (
     Unsupported,
 )
 from mesa_ws.backend.queries import Peek
+from mesa_ws.backend.urls import async_bus, blocking_bus
 from mesa_ws.messages.envelope import Envelope
 from mesa_ws.messages.request import Question, Reply
 
@@ -186,10 +188,31 @@ async def test_an_event_loop_that_is_blocked_is_an_unknown_outcome(hub: MemoryHu
             dispatcher.dispatch(Message(0, 0), ["anna"])
         errors.append(raised.value)
 
-    thread = threading.Thread(target=send)
-    thread.start()
-    thread.join()  # in the event loop
-    assert [error.maybe_sent for error in errors] == [True]
+    async def send_elsewhere() -> None:
+        other = AsyncDispatcher(hub, namespace="shop", timeout=0.01)
+        with pytest.raises(BackendUnavailable) as raised:
+            await other.dispatch(Message(0, 0), ["anna"])
+        errors.append(raised.value)
+
+    for work in (send, lambda: asyncio.run(send_elsewhere())):
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()  # in the event loop
+    assert [error.maybe_sent for error in errors] == [True, True]
+
+
+async def test_an_outbox_can_be_purged_and_an_error_reaches_the_caller(hub: MemoryHub, node: Node) -> None:
+    options: dict[str, Any] = {"namespace": "shop", "key": None}
+    blocking, in_loop = blocking_bus(hub, **options), async_bus(hub, **options)
+    async with AsyncDispatcher(hub, namespace="shop", sync=True) as dispatcher:
+        for _ in range(3):
+            await dispatcher.dispatch(Message(), ["bob"])
+    assert await in_thread(lambda: blocking.purge("bob")) == 3
+    assert await in_loop.purge("bob") == 0
+    with pytest.raises(InvalidRecipients):
+        await in_thread(lambda: blocking.purge("*"))
+    with pytest.raises(InvalidRecipients):
+        await in_loop.purge("*")
 
 
 async def test_servers_and_portals_of_a_hub_share_one_event_loop(hub: MemoryHub, node: Node) -> None:
