@@ -8,7 +8,19 @@ from typing import Any
 
 import click
 
-from . import attacks, fanout, latency, memory, recovery, single, storm, through_portal, throughput, turns
+from . import (
+    attacks,
+    fanout,
+    latency,
+    memory,
+    over_asgi,
+    recovery,
+    single,
+    storm,
+    through_portal,
+    throughput,
+    turns,
+)
 from .errors import Failed, Skipped
 from .figures import Outcome
 from .limits import raise_limit
@@ -23,6 +35,7 @@ Run = Callable[[Options, Sequence[Peer]], Outcome]
 
 BENCHMARKS: Mapping[str, tuple[Run, ...]] = {
     fanout.NAME: (fanout.run,),
+    over_asgi.NAME: (over_asgi.run,),
     single.NAME: (single.run,),
     throughput.NAME: (throughput.run, latency.run),
     storm.NAME: (storm.run,),
@@ -53,7 +66,7 @@ BENCHMARKS: Mapping[str, tuple[Run, ...]] = {
 def main(names: Sequence[str], quick: bool, with_npm: bool, **given: Any) -> None:
     """Compare speed and memory with a bare picows loop and the npm package @cryb/mesa.
 
-    BENCHMARK is one of fanout, one, redis, storm, portal, memory, attacks, turns and recovery, and for
+    BENCHMARK is one of fanout, one, asgi, redis, storm, portal, memory, attacks, turns and recovery, and for
     message sync one of sync, outbox, login and dispatch. Without any, all run.
     """
     if sys.platform != "linux":

@@ -51,4 +51,5 @@ async def main() -> None:
         await obey_orders(endpoint.port, {"everybody": everybody, "single": single})
 
 
-run(main)
+if __name__ == "__main__":
+    run(main)

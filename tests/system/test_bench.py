@@ -109,3 +109,16 @@ def test_an_unknown_benchmark_is_named() -> None:
     done = run_bench("speed")
     assert done.returncode == 2
     assert "'speed' is not one of 'fanout', 'one', 'redis', 'storm', 'portal', 'memory'" in done.stderr
+
+
+def test_it_says_what_asgi_costs(results: Path) -> None:
+    done = run_bench(
+        "--quick", "asgi", "--rounds", "1", "--connections", "10", "--no-npm", "--results", str(results)
+    )
+    assert done.returncode == 0, done.stderr
+    rounds = json.loads((results / "asgi.json").read_text())["raw"]
+    assert {peer: samples[0]["units"] for peer, samples in rounds.items()} == {
+        f"{peer}, {work}": units
+        for peer in ("mesa-ws", "mesa-ws over uvicorn")
+        for work, units in (("to everybody", 20_000), ("to one", 3000), ("login", 200))
+    }

@@ -13,7 +13,10 @@ from ..errors import BackendUnavailable, MesaError
 
 T = TypeVar("T")
 
-NOT_RUNNING = "the server is not running; use server.run(...) or async with serve(server, ...)"
+NOT_RUNNING = (
+    "the server is not running; use server.run(...) or async with serve(server, ...), "
+    "or async with server where a web framework mounts it"
+)
 
 _ANOTHER_LOOP = (
     "server.%s was called in another event loop than the server's; "

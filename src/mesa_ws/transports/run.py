@@ -259,8 +259,8 @@ class _Listing(type):
 class Server(Node, metaclass=_Listing):
     """A WebSocket server.
 
-    Register handlers with its decorators, then `run` it, or `serve` it in a loop of your own.
-    `send` belongs to that loop; a `Connection` may be used from any thread.
+    Register handlers with its decorators, then `run` it, or `serve` it in a loop of your own, or mount it: it
+    is an ASGI application. `send` belongs to that loop; a `Connection` may be used from any thread.
 
     Args:
         backend: the backend that this server shares with others: None for one process alone, a Redis
