@@ -128,7 +128,7 @@ async def test_keys_that_only_verify_and_keys_that_are_replaced(
         for wrong in ({"aud": "shop"}, {"iss": "https://id.example.org"}):
             with pytest.raises(AuthenticationFailed):
                 await user_by(names["foreign"], jwt.encode(claims | wrong, published, "ES256"), stack)
-    for secret in (names["SECRET"], "the-new-secret-of-at-least-32-characters"):
+    for secret in (names["SECRET"], names["NEW"]):
         assert await user_by(names["both"], jwt.encode({"sub": "3"}, secret, "HS256"), stack) == {"id": "3"}
     away = TokenAuthenticator(names["JwksKeys"](url))
     with pytest.raises(ConnectionClosed) as closed:
