@@ -84,6 +84,4 @@ class NormalizedCluster:
         return value
 
     async def _node(self) -> Node:
-        node = await self._cluster.node(window=self._window, grace=LONG)
-        await node.backend.orders(None)  # as every server does when it starts
-        return node
+        return await self._cluster.node(window=self._window, grace=LONG)

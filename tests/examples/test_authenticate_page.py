@@ -128,7 +128,7 @@ async def test_keys_that_only_verify_and_keys_that_are_replaced(
         for wrong in ({"aud": "shop"}, {"iss": "https://id.example.org"}):
             with pytest.raises(AuthenticationFailed):
                 await user_by(names["foreign"], jwt.encode(claims | wrong, published, "ES256"), stack)
-    for secret in (names["SECRET"], "the-new-secret-of-at-least-32-characters"):
+    for secret in (names["SECRET"], names["NEW"]):
         assert await user_by(names["both"], jwt.encode({"sub": "3"}, secret, "HS256"), stack) == {"id": "3"}
     away = TokenAuthenticator(names["JwksKeys"](url))
     with pytest.raises(ConnectionClosed) as closed:
@@ -226,12 +226,15 @@ async def test_an_authenticator_of_ones_own(stack: AsyncExitStack) -> None:
         await user_of(url, {"token": "fails"})
     assert failed.value.code == 1011
     got, codes = list[Any](), list[int]()
-    async with Client(url, reconnect=False) as stranger:
+    async with Client(url) as user, Client(url, reconnect=False) as stranger:
         stranger.on_message(lambda message: got.append(message.data))
         stranger.on_disconnected(lambda code, reason, will_reconnect: codes.append(code))
+        await user.authenticate({"token": "good"})
         await names["server"].send(Message(0, 1))
-        [connection] = names["server"].connections
-        connection.disconnect(4100)
+        async with asyncio.timeout(LIMIT):
+            assert (await anext(user)).data == 1
+        for connection in names["server"].connections:
+            connection.disconnect(4100)
         await until(lambda: codes == [4100])
     assert got == []  # `required`
 
@@ -246,7 +249,8 @@ async def test_a_login_that_ends_is_renewed_by_a_function_and_not_with_a_fixed_t
     stack: AsyncExitStack, node: str, tmp_path: Path
 ) -> None:
     server = Server()
-    attempts: list[str] = []
+    attempts, opened = list[str](), list[Connection]()
+    server.on_connection(opened.append)
 
     @server.authenticator
     async def authenticate(data: Any, connection: Connection) -> User | None:
@@ -282,3 +286,4 @@ async def test_a_login_that_ends_is_renewed_by_a_function_and_not_with_a_fixed_t
             await clients[1].wait_closed()
     assert codes == [[], [4004, 1008]]
     assert {connection.id for connection in server.connections} == {"browser", "python"}
+    assert len(opened) == 4  # the one that comes back has a fixed token

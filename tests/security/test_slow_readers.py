@@ -96,6 +96,9 @@ async def narrow(endpoint: Endpoint, tls: SSLContext | None) -> AsyncIterator[Ra
     await asyncio.get_running_loop().sock_connect(plain, (endpoint.host, endpoint.port))
     name = endpoint.host if tls else None
     reader, writer = await asyncio.open_connection(sock=plain, limit=512, ssl=tls, server_hostname=name)
+    if tls:
+        transport: Any = writer.transport
+        transport.set_read_buffer_limits(4096)  # by itself, TLS reads half a megabyte that no one asked for
     try:
         yield RawPeer(reader, writer)
     finally:

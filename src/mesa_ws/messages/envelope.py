@@ -334,10 +334,12 @@ def _check_size(body: bytes, retention: Retention) -> None:
         )
 
 
+_DURABILITIES = get_args(Durability)
+
+
 def _check_durability(durability: object, *, is_stored: bool) -> None:
-    levels = get_args(Durability)
-    if durability not in levels:
-        raise InvalidInput(f"durability: expected one of {', '.join(levels)}, got {durability!r}")
+    if durability not in _DURABILITIES:
+        raise InvalidInput(f"durability: expected one of {', '.join(_DURABILITIES)}, got {durability!r}")
     if durability != "memory" and not is_stored:
         raise InvalidInput(
             f"durability: expected 'memory' for what is not stored, got {durability!r}; "

@@ -48,12 +48,12 @@ class Recipients(NamedTuple):
         """
         is_everybody = isinstance(recipients, str) and plain(recipients) == "*"
         named = EVERYBODY if is_everybody else _listed("recipients", recipients)
-        without = frozenset(check_id(id, "excluding") for id in _listed("excluding", excluding))
+        without = frozenset([check_id(id, "excluding") for id in _listed("excluding", excluding)])
         others = [id for id in named if not isinstance(id, str) or id != "*"]
-        ids = dict.fromkeys(check_id(id, "recipients") for id in others)
+        ids = dict.fromkeys([check_id(id, "recipients") for id in others])
         if len(others) < len(named):
             return cls(True, (), without)
-        return cls(False, tuple(id for id in ids if id not in without), frozenset())
+        return cls(False, tuple([id for id in ids if id not in without] if without else ids), frozenset())
 
 
 def check_id(id: object, where: str = "id") -> str:
@@ -62,7 +62,9 @@ def check_id(id: object, where: str = "id") -> str:
     Raises:
         InvalidRecipients: it is not text, is empty, too long, `*`, or holds control characters.
     """
-    text = id if type(id) is str else plain(id)  # every message passes here: no call in the usual case
+    if type(id) is str and id.isascii() and id.isprintable() and 0 < len(id) <= MAX_ID_BYTES and id != "*":
+        return id  # the usual case, in which nothing is called: every message passes here
+    text = plain(id)
     problem = id_problem(text)
     if problem is not None:
         raise InvalidRecipients(f"{where}: {problem}")

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from random import Random
 
@@ -55,14 +56,13 @@ class Tally:
         who = f"{where}, {listener.login}"
         self.staying += 1
         self.confirmed += len(expected)
-        stored = [label for label in listener.got if label.is_stored]
+        stored = Counter(label for label in listener.got if label.is_stored)
         if listener.code is not None:
             self.found["cut"].append(f"{who}: {listener.code}")
-        self.found["lost"] += [f"{who}: {label}" for label in expected if label not in set(stored)]
-        firsts = list(dict.fromkeys(stored))
-        self.found["doubled"] += [f"{who}: {label}" for label in firsts if stored.count(label) > 1]
+        self.found["lost"] += [f"{who}: {label}" for label in expected if label not in stored]
+        self.found["doubled"] += [f"{who}: {label}" for label, count in stored.items() if count > 1]
         newest: dict[tuple[str, int], int] = {}
-        for label in firsts:
+        for label in stored:  # in the order in which each came first
             if label.number < newest.get(label[:2], 0):
                 self.found["reordered"].append(f"{who}: {label}")
             newest[label[:2]] = label.number
@@ -216,10 +216,14 @@ async def judge(
     sent = [label for label in site.sent if label.key in (key, EVERYBODY)]
     expected = [[label for label in sent if label.number > each.since] for each in listeners]
     await holds_in_time(
-        lambda: all({*some} <= {*each.got} for each, some in zip(listeners, expected, strict=True))
+        lambda: all(
+            each.code is not None or {*some} <= {*each.got}
+            for each, some in zip(listeners, expected, strict=True)
+        )
     )
     for each, some in zip(listeners, expected, strict=True):
         tally.judge(where, each, some)
+        await asyncio.sleep(0)  # for Pongs of the others
 
 
 async def holds_in_time(holds: Callable[[], bool]) -> bool:

@@ -1,12 +1,15 @@
 """`disconnect`, `revoke` and what has become of them, through the HTTP API, by both dispatchers."""
 
 import time
+from typing import Any
 
 import pytest
 
 from mesa_ws import OrderStatus, Position
+from mesa_ws.backend.http.exchange import HttpApi
 from mesa_ws.backend.memory import MemoryBackend
 from mesa_ws.backend.outbox import Standing
+from mesa_ws.backend.queries import Query
 from mesa_ws.errors import InvalidInput, InvalidRecipients, Unsupported
 from mesa_ws.messages.order import Order
 from tests.http_site import FailingBus, Site
@@ -43,11 +46,22 @@ async def test_a_revocation_has_its_time_or_now(site: Site, dispatcher: Asking) 
     assert (receipt.position.sequence, last.position.sequence) == (1, 2)
 
 
-async def test_servers_that_are_cut_off_are_pending(site: Site, dispatcher: Asking) -> None:
+async def test_servers_that_are_cut_off_are_pending_and_waited_for_once(
+    site: Site, dispatcher: Asking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries: list[Query[Any]] = []
+    original = HttpApi.query
+
+    def ask(api: HttpApi, query: Query[Any]) -> Any:
+        queries.append(query)
+        return original(api, query)
+
+    monkeypatch.setattr(HttpApi, "query", ask)
     away = MemoryBackend(site.memory.hub, namespace=site.namespace)
     await away.open(lambda envelope: None)
     receipt = await dispatcher("disconnect", ["0"])
     assert (receipt.done, receipt.pending) == ((site.memory.node_id,), (away.node_id,))
+    assert len(queries) == 1  # the server that answers has waited
     away.carried_out(receipt.position)
     assert (await dispatcher("status", receipt)).pending == ()
     await away.aclose()

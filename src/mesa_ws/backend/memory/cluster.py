@@ -7,7 +7,7 @@ from ...errors import Unsupported
 from ...messages.envelope import Envelope
 from ...messages.order import RETENTION, Order, OrderStatus, record_name
 from ...messages.receipt import Delivery, Position, Receipt
-from ...messages.recipients import check_id
+from ...messages.recipients import Recipients, check_id
 from ...settings import Durability
 from ..outbox import BROADCASTS
 from ..pending import Pending
@@ -249,7 +249,8 @@ def _stored_message(envelope: Envelope, now: float, ttl: float) -> StoredMessage
 
 def _sent(envelope: Envelope, ids: Sequence[str], positions: tuple[Position, ...]) -> Envelope:
     """Return the message as a node receives it."""
-    recipients = envelope.recipients._replace(ids=tuple(ids))
+    everybody, _, excluding = envelope.recipients
+    recipients = Recipients(everybody, tuple(ids), excluding)
     return Envelope(
         recipients,
         envelope.body,

@@ -204,7 +204,7 @@ def newest_order(keys: Keys) -> Command:
 def read_newest_order(reply: Sequence[bytes | None]) -> Position | None:
     """Read the reply to `newest_order`; None if there is no order."""
     epoch, sequence = reply
-    if epoch is None or sequence is None or not sequence.isdigit():
+    if epoch is None or sequence is None or not sequence.isdigit() or not int(sequence):
         return None
     return Position(epoch.decode(errors="replace"), int(sequence))
 
