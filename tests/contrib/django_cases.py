@@ -9,10 +9,12 @@ from unittest import mock
 
 import pytest
 from django.contrib.auth import get_user_model
+from django.contrib.auth.signals import user_logged_in
 from django.core import signing
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
+from django.http import HttpRequest
 from django.test import TestCase, override_settings
 
 from mesa_ws import BackendUnavailable, Dispatcher, InvalidInput, Message, Refused, Server
@@ -119,6 +121,10 @@ class AuthenticationTests(TestCase):
         del session["_mesa_issued_at"]
         session.save()
         assert mesa.authenticate_session({}, connection(cookie)).issued_at is None
+
+    def test_a_login_without_a_session_is_left_alone(self) -> None:
+        for request in (None, HttpRequest()):
+            user_logged_in.send(type(self.user), request=request, user=self.user)
 
     def test_who_is_not_logged_in_is_refused(self) -> None:
         cookie = self.cookie()

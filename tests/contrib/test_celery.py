@@ -51,12 +51,8 @@ def test_a_task_runs_again_when_the_backend_is_away_and_sends_each_step_once(sho
 
 def test_a_task_waits_longer_and_longer_and_is_left_to_another_worker(shop: Any) -> None:
     task = shop.ship
-    assert (task.acks_late, task.max_retries, task.retry_backoff, task.retry_backoff_max) == (
-        True,
-        20,
-        True,
-        600,
-    )
+    assert (task.acks_late, task.reject_on_worker_lost) == (True, True)
+    assert (task.max_retries, task.retry_backoff, task.retry_backoff_max) == (20, True, 600)
 
 
 def test_a_function_without_a_task_has_no_name_for_its_messages(shop: Any) -> None:

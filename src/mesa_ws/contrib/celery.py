@@ -36,6 +36,7 @@ class DispatchingTask(Task):
 
     abstract = True
     acks_late = True
+    reject_on_worker_lost = True  # or a process that is killed would take its task with it
     autoretry_for = (BackendUnavailable,)
     max_retries = 20
     retry_backoff = True

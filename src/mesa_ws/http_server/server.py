@@ -162,7 +162,8 @@ class DispatchApi:
 
     def protocol(self, transport: asyncio.Transport, take_back: TakeBack) -> asyncio.Protocol | None:
         """Return the protocol of a connection of the server's port; None if there are too many."""
-        return None if self._service is None else self._service.protocol(transport, take_back)
+        service = self._service
+        return None if service is None else service.protocol(transport, self.answers, take_back)
 
     def _on_the_servers_port(self) -> str:
         if not self._server.http_url:

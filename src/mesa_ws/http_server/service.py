@@ -17,7 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from ..backend.http.problems import OVERLOADED, RETRY_AFTER, TOO_SLOW, Problem, encode_problem
 from ..concurrency.limited_log import LimitedLog
 from ..concurrency.tasks import start
-from ..server.request import TakeBack
+from ..server.request import Answers, TakeBack
 from ..transports.listening import Acceptor
 
 log = logging.getLogger("mesa_ws.server")
@@ -130,23 +130,33 @@ class HttpService:
         """Start to accept connections."""
         self._task = start(self._server.serve(), name=f"mesa {self._name}")
 
-    def protocol(self, transport: asyncio.Transport, take_back: TakeBack) -> asyncio.Protocol | None:
+    def protocol(
+        self, transport: asyncio.Transport, answers: Answers, take_back: TakeBack
+    ) -> asyncio.Protocol | None:
         """Return the protocol of a connection that another listener has accepted.
 
         Args:
             transport: of the connection.
-            take_back: called where the connection has to become a WebSocket.
+            answers: whether requests for a path are for this service.
+            take_back: called with a request that is not, or has to become a WebSocket.
 
         Returns:
             None if there are too many connections; this one is answered, and closes.
         """
-        return self._server.adopt(transport, take_back)
+        return self._server.adopt(transport, _Lent(answers, take_back))
 
     async def aclose(self) -> None:
         """Stop listening, and let requests in progress finish."""
         if self._task is not None:
             self._server.should_exit = True
             await self._task
+
+
+class _Lent(NamedTuple):
+    """A connection that another listener has accepted; see `HttpService.protocol`."""
+
+    answers: Answers
+    take_back: TakeBack
 
 
 class _UvicornServer(uvicorn.Server):
@@ -192,9 +202,9 @@ class _UvicornServer(uvicorn.Server):
             connections.discard(protocol)
             raise
 
-    def adopt(self, transport: asyncio.Transport, take_back: TakeBack) -> "_HttpConnection | None":
+    def adopt(self, transport: asyncio.Transport, lent: _Lent) -> "_HttpConnection | None":
         if len(self.server_state.connections) < self._limits.connections:
-            return self._protocol(take_back)
+            return self._protocol(lent)
         self._warn_of_limit()
         transport.write(_refusal(self._limits.connections))
         transport.close()
@@ -226,9 +236,9 @@ class _UvicornServer(uvicorn.Server):
             self._refusing -= 1
             connection.close()
 
-    def _protocol(self, take_back: TakeBack | None = None) -> "_HttpConnection":
+    def _protocol(self, lent: _Lent | None = None) -> "_HttpConnection":
         more: dict[str, Any] = {"config": self.config, "server_state": self.server_state, "app_state": {}}
-        return _HttpConnection(self._logs, self._limits, self._refused, take_back, **more)
+        return _HttpConnection(self._logs, self._limits, self._refused, lent, **more)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -247,11 +257,12 @@ class _HttpConnection(H11Protocol):
         logs: HttpLogs,
         limits: HttpLimits,
         refused: Counter[str],
-        take_back: TakeBack | None,
+        lent: _Lent | None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self._take_back = take_back
+        self._lent = lent
+        self._is_given_back = False
         self.access_log = False
         self._refused = refused
         self._logs = logs
@@ -295,6 +306,8 @@ class _HttpConnection(H11Protocol):
 
     def _watch(self) -> None:
         """Start the deadline of the head or body that is awaited now, unless it runs already."""
+        if self._is_given_back:
+            return
         if self.transport.is_closing():
             _cancel(self._deadline)
             self._abort_later()
@@ -335,19 +348,25 @@ class _HttpConnection(H11Protocol):
             self._abortion = self.loop.call_later(self._limits.body, self.transport.abort)
 
     def _should_upgrade_to_ws(self) -> bool:
-        return self._take_back is not None
+        return self._lent is not None
+
+    def _should_upgrade(self) -> bool:
+        if self._lent is not None and not self._lent.answers(self.scope["raw_path"]):
+            return True
+        return super()._should_upgrade()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        """Give the connection back: a proxy sends a WebSocket over one that it has used for requests."""
-        take_back = self._take_back
-        if take_back is None:
+        """Give the connection back: proxies send all kinds of requests over one, and WebSockets, too."""
+        if self._lent is None:
             return
+        self._is_given_back = True
         self.connections.discard(self)
+        self._unset_keepalive_if_required()
         _cancel(self._deadline)
         _cancel(self._abortion)
         head = [b"%b %b HTTP/1.1\r\n" % (event.method, event.target)]
         head += [b"%b: %b\r\n" % (name, value) for name, value in self.headers]
-        take_back(self.transport, b"".join([*head, b"\r\n"]))
+        self._lent.take_back(self.transport, b"".join([*head, b"\r\n"]))
 
     def _unsupported_upgrade_warning(self) -> None:
         self._logs.own.warning(

@@ -5,8 +5,11 @@ from collections.abc import Callable, Mapping
 from typing import Protocol
 from urllib.parse import parse_qsl
 
+Answers = Callable[[bytes], bool]
+"""Whether requests for a path, given without its query, are for a service."""
+
 TakeBack = Callable[[asyncio.Transport, bytes], None]
-"""Takes a connection with the head of a request to upgrade, which came after requests for something else."""
+"""Takes a connection with the head of a request that came after requests for something else."""
 
 
 class OtherRequests(Protocol):

@@ -340,14 +340,14 @@ class TestClient:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event
         self._thread: threading.Thread
+        self._started: Future[None] = Future()
+        self._ended: Future[None] = Future()
 
     def __enter__(self) -> Self:
-        started: Future[None] = Future()
-        self._thread = threading.Thread(
-            target=self._run, args=(started,), name="mesa-test-client", daemon=True
-        )
+        self._started, self._ended = Future(), Future()
+        self._thread = threading.Thread(target=self._run, name="mesa-test-client", daemon=True)
         self._thread.start()
-        started.result()
+        self._started.result()
         return self
 
     def __exit__(
@@ -357,6 +357,7 @@ class TestClient:
         if loop is not None:
             loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
+        self._ended.result()
 
     @property
     def now(self) -> float:
@@ -401,18 +402,18 @@ class TestClient:
     async def _now(self) -> float:
         return self.client.now
 
-    def _run(self, started: Future[None]) -> None:
-        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
-            runner.run(self._stay(started))
-
-    async def _stay(self, started: Future[None]) -> None:
-        self._stop = asyncio.Event()
+    def _run(self) -> None:
         try:
-            async with self.client:
-                self._loop = asyncio.get_running_loop()
-                started.set_result(None)
-                await self._stop.wait()
-        except BaseException as error:
-            if started.done():
-                raise
-            started.set_exception(error)
+            with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+                runner.run(self._stay())
+        except BaseException as error:  # noqa: BLE001 - raised where the client is entered or left
+            (self._ended if self._started.done() else self._started).set_exception(error)
+        else:
+            self._ended.set_result(None)
+
+    async def _stay(self) -> None:
+        self._stop = asyncio.Event()
+        async with self.client:
+            self._loop = asyncio.get_running_loop()
+            self._started.set_result(None)
+            await self._stop.wait()

@@ -186,12 +186,12 @@ class AsgiApplication:
         if code == CloseCode.TRY_AGAIN_LATER or not self._node.is_running:  # while the server sent
             await send({"type": "websocket.close", "code": int(code), "reason": ""})
             return
-        transport = AsgiTransport(self._turns, self._high_water, self._node.settings.limits.max_message)
+        transport = AsgiTransport(self._turns, self._node.settings.limits.max_message)
         connection = self._node.connect(transport, _target(scope), headers, client, has_pings=False)
         limits.opened(connection, address)
         self._open += 1
         try:
-            await transport.run(connection, receive, send)
+            await transport.run(connection, self._high_water, receive, send)
         finally:
             limits.closed(connection, address)
             self._open -= 1

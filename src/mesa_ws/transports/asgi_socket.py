@@ -69,7 +69,6 @@ class AsgiTransport:
 
     Args:
         turns: of the writers of all connections.
-        high_water: bytes waiting for a client above which it counts as slow.
         max_message: bytes of the largest message.
     """
 
@@ -91,9 +90,9 @@ class AsgiTransport:
         "_wake",
     )
 
-    def __init__(self, turns: WriterTurns, high_water: int, max_message: int) -> None:
+    def __init__(self, turns: WriterTurns, max_message: int) -> None:
         self._turns = turns
-        self._high_water = high_water
+        self._high_water = float("inf")  # until there is a connection
         self._max_message = max_message
         self._connection: Connection
         self._limit = asyncio.timeout(None)  # of the reader; it ends the connection
@@ -175,9 +174,16 @@ class AsgiTransport:
 
     # Called by the application.
 
-    async def run(self, connection: Connection, receive: Receive, send: Send) -> None:
-        """Serve the connection until it has ended."""
-        self._connection = connection
+    async def run(self, connection: Connection, high_water: int, receive: Receive, send: Send) -> None:
+        """Serve the connection until it has ended.
+
+        Args:
+            connection: the connection.
+            high_water: bytes waiting for a client above which it counts as slow.
+            receive: as ASGI has it, like the next one.
+            send: likewise.
+        """
+        self._connection, self._high_water = connection, high_water
         writer = start(self._write_all(send), name="mesa-asgi-writer")
         try:
             async with self._limit:

@@ -122,9 +122,10 @@ class FrameFeed(asyncio.BufferedProtocol):
         self._is_idle = False  # whether the next byte that is read begins a frame, and may be passed on
 
     def begin(self, transport: asyncio.Transport, head: bytes) -> None:
-        """Take a connection whose request another protocol has read."""
+        """Take a connection whose request another protocol has read; picows refuses one that is too long."""
         transport.set_protocol(self)
         self.connection_made(transport)
+        head = head[:MAX_HEAD]
         self._room[: len(head)] = head
         self.buffer_updated(len(head))
 

@@ -552,7 +552,7 @@ class NativeListener:
         return True
 
     def _take_back(self, transport: asyncio.Transport, head: bytes) -> None:
-        """Take a connection with a request to upgrade, which a proxy had used for other requests before."""
+        """Take a connection with a request for us, which a proxy had used for other requests before."""
         make = partial(self._protocol, transport.get_extra_info("peername")[:2])
         FrameFeed(make, self._room, self._limits.max_message, self._hand_over).begin(transport, head)
 

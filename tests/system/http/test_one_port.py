@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -105,6 +106,36 @@ async def test_a_connection_that_was_used_for_requests_becomes_a_websocket(port:
         assert (first, json.loads(await peer.reader.readexactly(size))["op"]) == (0x81, 10)
     others = [await port.peer() for _ in range(3)]
     assert [(await other.get("/health/live"))[0] for other in others] == [200] * 3, "its place is free"
+
+
+async def test_each_request_of_a_connection_is_for_what_its_path_says(
+    port: Port, caplog: pytest.LogCaptureFixture
+) -> None:
+    for path, expected in (("/mesa.js", 200), ("/%761/dispatch", 426)):
+        peer = await port.peer()
+        assert [(await peer.get(each))[0] for each in ("/health/live", path)] == [200, expected], path
+    peer = await port.peer()
+    await peer.get("/health/live")
+    long = UPGRADE[:-2] + b"a:\r\n" * 15_000 + b"\r\n"
+    peer.writer.write(long)
+    async with asyncio.timeout(LIMIT):
+        answer = await peer.reader.read()
+    assert answer[:12] in {b"", b"HTTP/1.1 400"}, "as a first request of that length, or by its first part"
+    assert [line.getMessage() for line in caplog.records if line.levelno >= logging.ERROR] == []
+
+
+async def test_a_websocket_has_no_deadline_of_the_requests_before_it() -> None:
+    server = accepting()
+    api = DispatchApi(server, key=KEY, port=None, limits=ApiLimits(head_timeout=0.1, body_timeout=0.1))
+    async with serve(server, "127.0.0.1", 0, api) as endpoint, AsyncExitStack() as stack:
+        peer = HttpPeer(*await asyncio.open_connection(endpoint.host, endpoint.port))
+        stack.callback(peer.writer.close)
+        assert [(await peer.get("/health/live"))[0], (await peer.ask(UPGRADE))[0]] == [200, 101]
+        _, size = await peer.reader.readexactly(2)
+        await peer.reader.readexactly(size)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(peer.reader.read(1), 0.5)
+        assert len(server.connections) == 1
 
 
 async def test_connections_beyond_the_limit_are_answered(port: Port) -> None:

@@ -336,6 +336,23 @@ def test_without_asyncio_everything_works_from_the_thread_of_the_test(hub: Memor
         bob.authenticate({"id": "bob"})
 
 
+def test_errors_of_services_are_raised_where_the_client_is_entered_and_left(hub: MemoryHub) -> None:
+    @asynccontextmanager
+    async def failing(*, early: bool) -> AsyncIterator[None]:
+        if early:
+            raise ZeroDivisionError
+        yield
+        raise LookupError
+
+    server = make(hub)
+    with pytest.raises(ZeroDivisionError), TestClient(server, failing(early=True)):
+        pass
+    assert not server.is_running
+    with pytest.raises(LookupError), TestClient(server, failing(early=False)) as client:
+        client.settle()
+    assert not server.is_running
+
+
 def test_what_cannot_be_tested_so_is_an_error_at_once(hub: MemoryHub) -> None:
     with pytest.raises(MesaError, match=r"expected a server with a MemoryHub, got one with RedisBackend"):
         TestClient(Server("redis://localhost"))

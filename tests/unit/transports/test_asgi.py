@@ -379,6 +379,16 @@ async def test_what_is_written_in_one_turn_is_bounded_as_well() -> None:
         assert (await client.end())["code"] == CloseCode.SLOW_READER
 
 
+async def test_a_greeting_may_be_more_than_half_of_what_may_wait() -> None:
+    server = accepting(limits={"max_buffered": 100})
+    async with serving(server):
+        client = WebSocketServer(server)
+        await until(lambda: len(client.frames) == 1)
+        client.client_closes()
+        await client.task
+        assert server.connections == ()
+
+
 async def test_a_close_frame_follows_what_was_written() -> None:
     server = accepting()
     async with serving(server):

@@ -19,9 +19,11 @@ ISSUED_AT = "_mesa_issued_at"
 """Where a session keeps when it was logged in."""
 
 
-def note_login(*, request: HttpRequest, **_: Any) -> None:
-    """Let a session know when its user logged in, for revocations."""
-    request.session[ISSUED_AT] = time.time()
+def note_login(*, request: Any, **_: Any) -> None:
+    """Let a session know when its user logged in, for revocations; a login by a token may have no session."""
+    session = getattr(request, "session", None)
+    if session is not None:
+        session[ISSUED_AT] = time.time()
 
 
 @database()
