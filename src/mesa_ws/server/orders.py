@@ -90,6 +90,7 @@ class OrderFollower:
         Raises:
             BackendError: the backend did not answer.
         """
+        self._is_closed = False
         await self._reader.start()
         self._note()
 

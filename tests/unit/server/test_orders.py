@@ -5,8 +5,11 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mesa_ws import BackendUnavailable, Connection, Message, User
 from mesa_ws.backend.memory import MemoryBackend
@@ -468,6 +471,117 @@ async def test_a_login_that_expired_while_the_machine_slept_gets_nothing_more(
     assert (got(slept), got(lasts)) == ([CloseCode.EXPIRED], [1])
 
 
+class Program:
+    """Steps of a cluster and of a node that misses some of what the bus brings, as a channel notices it.
+
+    Attributes:
+        sent: number, recipients and whether it arrived of each message, by how many orders were given before.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.orders: list[str] = []
+        self.sent: list[tuple[int, str, int, bool]] = []
+        self.clients: list[tuple[str, int, int, Client]] = []
+        self.is_missing = False
+
+    async def log_in(self, id: str) -> None:
+        here = self.world.orders._reader.position
+        if here is None or "" in self.orders[here.sequence :]:
+            return  # an order for all would end a client before its login, which cannot be told from a guest
+        self.clients.append((id, len(self.orders), len(self.sent), (await self.world.log_in(id))[1]))
+
+    async def order(self, id: str, arrives: bool) -> None:
+        self.orders.append(id)
+        self._bring(self.world.log.give(id), arrives=arrives)
+
+    async def message(self, id: str, arrives: bool) -> None:
+        self.sent.append((len(self.sent), id, len(self.orders), arrives))
+        self._bring(prepare(Message(0, len(self.sent) - 1), [id or "*"]), arrives=arrives)
+
+    async def fork(self) -> None:
+        log, here = self.world.log, self.world.orders._reader.position
+        if here is not None and here.epoch == log.epoch:  # not twice before the node has read
+            log.fork(f"{log.epoch}'", log.top)
+
+    async def hold(self) -> None:
+        self.world.log.gate.clear()
+
+    async def go_on(self) -> None:
+        self.world.log.gate.set()
+        await turns(10)
+
+    async def turn(self) -> None:
+        await asyncio.sleep(0)
+
+    async def end(self) -> None:
+        self.world.log.gate.set()
+        self.world.orders.doubt()
+        await until(lambda: self.world.orders.waiting is None)
+
+    def _bring(self, envelope: Envelope, *, arrives: bool) -> None:
+        if arrives and self.is_missing:
+            self.world.orders.doubt()  # the counters of frames have a gap
+        self.is_missing = not arrives
+        if arrives:
+            self.world.arrive(envelope)
+
+    def expected(self, id: str, orders: int, sent: int) -> list[object]:
+        """Return all that a client may get, from the numbers of orders and messages before its login."""
+        ends = next((n for n, each in enumerate(self.orders) if n >= orders and each in ("", id)), None)
+        got: list[object] = [
+            n
+            for n, to, after, arrived in self.sent
+            if n >= sent and to in ("", id) and arrived and (ends is None or after <= ends)
+        ]
+        return got if ends is None else [*got, 4100]
+
+
+one = st.sampled_from(("1", "2", ""))
+STEPS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
+    "log_in": {"id": st.sampled_from(("1", "2"))},
+    "order": {"id": one, "arrives": st.booleans()},
+    "message": {"id": one, "arrives": st.booleans()},
+    "fork": {},
+    "hold": {},
+    "go_on": {},
+    "turn": {},
+}
+steps = st.sampled_from((*STEPS, "log_in", "message", "message")).flatmap(
+    lambda name: st.tuples(st.just(name), st.fixed_dictionaries(STEPS[name]))
+)
+
+
+@settings(derandomize=True)
+@given(st.lists(steps, min_size=4, max_size=30), st.sampled_from((0, 100)))
+def test_whatever_a_node_misses_its_clients_get_nothing_that_is_later_than_their_order(
+    program: list[tuple[str, dict[str, Any]]], at_once: int
+) -> None:
+    async def run() -> None:
+        world = World(Log())
+        await world.node.start()
+        steps = Program(world)
+        try:
+            for name, details in program:
+                await getattr(steps, name)(**details)
+            await steps.end()
+            await turns()
+            for id, orders, sent, client in steps.clients:
+                found, allowed = got(client), steps.expected(id, orders, sent)
+                assert (found[-1:] == [4100]) == (allowed[-1:] == [4100])
+                if 4100 not in found:  # some may have waited since before the login
+                    assert [each for each in found if int(str(each)) >= sent] == allowed
+                else:  # of what waited until the order was read, nothing is written to a client that it ends
+                    assert [each for each in allowed if each in found] == [
+                        each for each in found if int(str(each)) >= sent
+                    ]
+        finally:
+            await world.node.stop()
+
+    with slices_of(at_once), patch.object(module, "RETRY", 0.0):
+        asyncio.run(run())
+
+
 async def test_a_node_that_stops_reads_no_orders_and_keeps_nothing(world: World) -> None:
     _, client = await world.log_in("1")
     world.log.gate.clear()
@@ -484,3 +598,10 @@ async def test_a_node_that_stops_reads_no_orders_and_keeps_nothing(world: World)
     world.log.gate.set()
     await turns()
     assert (world.log.reads, world.orders.waiting, got(client)) == (reads, None, [1001])
+    await world.node.stop()
+    await world.node.start()  # again, after which it follows the orders as before
+    _, gone = await world.log_in("1")
+    world.log.give("1")
+    world.orders.doubt()
+    await turns()
+    assert got(gone) == [4100]
