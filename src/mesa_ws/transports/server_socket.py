@@ -545,8 +545,8 @@ class NativeListener:
         if others is None or path is None or not others.answers(path):
             return False
         protocol: Any = others.protocol(transport, self._take_back)
+        transport.set_protocol(protocol or asyncio.Protocol())  # what comes of a refused one is dropped
         if protocol is not None:
-            transport.set_protocol(protocol)
             protocol.connection_made(transport)
             protocol.data_received(data)
         return True

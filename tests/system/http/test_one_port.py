@@ -138,7 +138,9 @@ async def test_a_websocket_has_no_deadline_of_the_requests_before_it() -> None:
         assert len(server.connections) == 1
 
 
-async def test_connections_beyond_the_limit_are_answered(port: Port) -> None:
+async def test_connections_beyond_the_limit_are_answered(
+    port: Port, caplog: pytest.LogCaptureFixture
+) -> None:
     kept = [await port.peer() for _ in range(3)]
     assert [(await peer.get("/health/live"))[0] for peer in kept] == [200] * 3
     refused = await port.peer()
@@ -150,6 +152,7 @@ async def test_connections_beyond_the_limit_are_answered(port: Port) -> None:
     async with asyncio.timeout(LIMIT):
         while (await (await port.peer()).get("/health/live"))[0] != 200:
             await asyncio.sleep(0.01)
+    assert [line.getMessage() for line in caplog.records if line.levelno >= logging.ERROR] == []
 
 
 async def test_a_dispatcher_reaches_a_client_by_one_address() -> None:

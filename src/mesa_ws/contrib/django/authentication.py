@@ -30,8 +30,9 @@ def note_login(*, request: Any, **_: Any) -> None:
 def authenticate_session(data: Any, connection: Connection) -> User:
     """Accept the user of the session whose cookie the browser sent with its handshake.
 
-    The id is the user's primary key as text. The login ends when the session does; a session that began
-    before the application was installed has no time of issue. The session is read, never changed.
+    The id is the user's primary key as text. The login ends when a session would that is saved now,
+    since most stores do not tell when it was; a session that began before the application was installed has
+    no time of issue. The session is read, never changed.
 
     Raises:
         Refused: there is no session, it has ended, or its user may not log in.
