@@ -83,8 +83,8 @@ def measure(source: Path) -> Iterator[Figure]:
     yield Figure(f"modules under {SMALL} lines", len(small), 12, found=small)
     yield Figure("median lines of a module", statistics.median(sizes), 120, is_at_least=True)
     yield Figure("lines of the longest module", max(sizes), MAX_MODULE)
-    # What bounds strangers, slow readers and overload has 5 000 of these; tokens, origins, orders 1 900; ASGI,
-    # one port, frameworks, testing and metrics 3 500.
+    # What bounds strangers, slow readers and overload has 5 000 of these; tokens, origins, orders 1 900;
+    # ASGI, one port, frameworks, testing and metrics 3 500.
     yield Figure("lines of Python and Lua", sum(lines.values()) + sum(scripts), 45_000)
     share = 100 * len(long) / max(1, len(functions))
     yield Figure(f"functions above {MAX_FUNCTION} lines, per cent", share, 1, found=long)

@@ -107,7 +107,7 @@ class AsgiApplication:
         if self._starting is None and self._node.is_unstarted:
             self._starting = start(self._node.start(), name="mesa-start")
             self._starting.add_done_callback(self._started)
-        if self._starting is not None:
+        if self._starting is not None and self._starting.get_loop() is asyncio.get_running_loop():
             await asyncio.wait({self._starting})
         if not self._node.is_running:
             return False

@@ -104,6 +104,8 @@ async def test_a_connection_that_was_used_for_requests_becomes_a_websocket(port:
     async with asyncio.timeout(LIMIT):
         first, size = await peer.reader.readexactly(2)
         assert (first, json.loads(await peer.reader.readexactly(size))["op"]) == (0x81, 10)
+    again = await port.peer()
+    assert (await again.ask(UPGRADE.replace(b"/anything", b"/v1/anything")))[0] == 101
     others = [await port.peer() for _ in range(3)]
     assert [(await other.get("/health/live"))[0] for other in others] == [200] * 3, "its place is free"
 

@@ -134,7 +134,14 @@ async def test_the_lifespan_starts_and_stops_the_server() -> None:
     running = server.is_running
     client = WebSocketServer(server)
     await client.log_in()
-    assert await lifespan.ask("shutdown") == {"type": "lifespan.shutdown.complete"}
+    client.is_reading.clear()
+    stopping = asyncio.ensure_future(lifespan.ask("shutdown"))
+    await until(lambda: not server.is_in_this_loop)  # it has left its cluster
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not stopping.done()
+    client.is_reading.set()
+    assert await stopping == {"type": "lifespan.shutdown.complete"}
     assert (running, server.is_running) == (True, False)
     assert client.task.done(), "it waits for the connections"
     assert (client.events[-1]["type"], client.events[-1]["code"]) == ("websocket.close", 1001)
@@ -389,7 +396,8 @@ async def test_a_greeting_may_be_more_than_half_of_what_may_wait() -> None:
         assert server.connections == ()
 
 
-async def test_a_close_frame_follows_what_was_written() -> None:
+async def test_a_close_frame_follows_what_was_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asgi_socket, "CLOSE_TIMEOUT", 3600.0)
     server = accepting()
     async with serving(server):
         for code, expected in ((4321, 4321), (1005, 1000)):
