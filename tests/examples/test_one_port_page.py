@@ -50,7 +50,7 @@ def free_port() -> int:
 @asynccontextmanager
 async def running(command: str, port: int, folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
     """Run a command of the page on a free port; its output is in a file."""
-    words = shlex.split(command.replace("8000", str(port)))
+    words = shlex.split(command.replace("\\\n", " ").replace("8000", str(port)))
     with (folder / "log").open("w") as log:
         process = await asyncio.create_subprocess_exec(
             str(Path(sys.executable).with_name(words[0])),
