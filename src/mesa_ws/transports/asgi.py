@@ -146,28 +146,6 @@ class AsgiApplication:
             if client is None:
                 self._log.warning("a trusted proxy names no address of its client; its own counts")
                 client = peer
-        refused = await self._refusal(headers, client)
-        if refused is not None:
-            await _refuse(scope, send, *refused)
-            return
-        await self._accept(scope, receive, send, headers, client)
-
-    async def _refusal(self, headers: Any, client: RemoteAddress | None) -> tuple[HTTPStatus, _Fields] | None:
-        """Return why a handshake is refused: the status and header fields; None if it is not."""
-        if not await self._is_up():
-            return HTTPStatus.SERVICE_UNAVAILABLE, _retry_after()
-        if self._node.origins.refuse(headers):
-            return HTTPStatus.FORBIDDEN, {}
-        address, limits = client and client[0], self._node.connection_limits
-        limit = limits.reached(address)
-        if limit is None:
-            return None
-        limits.refuse(limit, address)
-        return HTTPStatus.SERVICE_UNAVAILABLE, _retry_after()
-
-    async def _accept(
-        self, scope: Scope, receive: Receive, send: Send, headers: Any, client: RemoteAddress | None
-    ) -> None:
         address, limits = client and client[0], self._node.connection_limits
         limit = limits.begin_handshake(address)
         if limit is not None:
@@ -175,17 +153,51 @@ class AsgiApplication:
             await _refuse(scope, send, HTTPStatus.SERVICE_UNAVAILABLE, _retry_after())
             return
         try:
-            offered = scope.get("subprotocols") or [None]
-            await send({"type": "websocket.accept", "subprotocol": offered[0], "headers": []})
-        except Exception as error:  # noqa: BLE001 - servers raise what they like for a client that has gone
-            log.debug("one of the clients failed in the handshake: %r", error)
-            return
+            is_accepted = await self._perform_handshake(scope, send, headers, address)
         finally:
             limits.end_handshake(address)
-        code = CloseCode.TRY_AGAIN_LATER if limits.reached(address) else CloseCode.GOING_AWAY
-        if code == CloseCode.TRY_AGAIN_LATER or not self._node.is_running:  # while the server sent
-            await send({"type": "websocket.close", "code": int(code), "reason": ""})
-            return
+        if is_accepted:
+            await self._run(scope, receive, send, headers, client)
+
+    async def _perform_handshake(self, scope: Scope, send: Send, headers: Any, address: str | None) -> bool:
+        """Refuse a handshake, or accept it; return whether there is a connection."""
+        refused = await self._refusal(headers, address)
+        try:
+            if refused is not None:
+                await _refuse(scope, send, *refused)
+                return False
+            offered = scope.get("subprotocols") or [None]
+            await send({"type": "websocket.accept", "subprotocol": offered[0], "headers": []})
+            code = CloseCode.TRY_AGAIN_LATER if self._is_full(address) else CloseCode.GOING_AWAY
+            if code == CloseCode.TRY_AGAIN_LATER or not self._node.is_running:  # while the server sent
+                await send({"type": "websocket.close", "code": int(code), "reason": ""})
+                return False
+        except Exception as error:  # noqa: BLE001 - servers raise what they like for a client that has gone
+            log.debug("one of the clients failed in the handshake: %r", error)
+            return False
+        return True
+
+    async def _refusal(self, headers: Any, address: str | None) -> tuple[HTTPStatus, _Fields] | None:
+        """Return why a handshake is refused: the status and header fields; None if it is not."""
+        if not await self._is_up():
+            return HTTPStatus.SERVICE_UNAVAILABLE, _retry_after()
+        if self._node.origins.refuse(headers):
+            return HTTPStatus.FORBIDDEN, {}
+        return (HTTPStatus.SERVICE_UNAVAILABLE, _retry_after()) if self._is_full(address) else None
+
+    def _is_full(self, address: str | None) -> bool:
+        """Whether a limit allows no further connection; then it is counted as refused."""
+        limits = self._node.connection_limits
+        limit = limits.reached(address)
+        if limit is not None:
+            limits.refuse(limit, address)
+        return limit is not None
+
+    async def _run(
+        self, scope: Scope, receive: Receive, send: Send, headers: Any, client: RemoteAddress | None
+    ) -> None:
+        """Serve a connection that was accepted, until it has ended."""
+        address, limits = client and client[0], self._node.connection_limits
         transport = AsgiTransport(self._turns, self._node.settings.limits.max_message)
         connection = self._node.connect(transport, _target(scope), headers, client, has_pings=False)
         limits.opened(connection, address)

@@ -262,6 +262,27 @@ async def test_handshakes_are_refused_before_they_are_accepted() -> None:
     assert server.connection_limits.refused["max_unauthenticated_per_address"] == 2
 
 
+async def test_handshakes_that_wait_for_the_start_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    server, may_start = accepting(limits={"max_handshakes": 2}), asyncio.Event()
+    start = server.start
+
+    async def start_later() -> None:
+        await may_start.wait()
+        await start()
+
+    monkeypatch.setattr(server, "start", start_later)
+    first, second, third = (WebSocketServer(server) for _ in range(3))
+    await third.end()
+    assert (third.events[0]["status"], server.connection_limits.refused) == (503, {"max_handshakes": 1})
+    may_start.set()
+    for client in (first, second):
+        await client.log_in()
+    assert (server.connection_limits.handshakes, server.connection_limits.begun) == (0, 2)
+    await server.stop()
+    for client in (first, second):
+        await client.end()
+
+
 async def test_a_limit_counts_those_that_are_being_accepted() -> None:
     server = accepting(limits={"max_connections": 1})
     async with serving(server):
@@ -272,6 +293,7 @@ async def test_a_limit_counts_those_that_are_being_accepted() -> None:
         for client in (first, second):
             client.is_reading.set()
         assert (await second.end())["code"] == CloseCode.TRY_AGAIN_LATER
+        assert server.connection_limits.refused["max_connections"] == 1
         await first.log_in()
         first.client_closes()
         await first.task
