@@ -221,6 +221,8 @@ class Limits(Settings, frozen=True, kw_only=True):
             which clients wait.
         max_handshakes: handshakes of TLS and HTTP that are under way at once in one server; beyond, clients
             wait. One address may have `max_unauthenticated_per_address` of them, and is cut off beyond.
+        max_handshakes_per_second: handshakes that one server begins in a second, and at once after a pause;
+            beyond, clients wait. None for no limit.
         max_logins: logins under way at once in one server; others wait, unread, and until none waits, the
             server accepts no connections. A login whose client has gone by its turn is dropped.
         max_lag: seconds by which the event loop may be late; beyond, the server accepts no connections until
@@ -261,6 +263,7 @@ class Limits(Settings, frozen=True, kw_only=True):
     handler_threads: Count = 32
     max_connections: Count | None = None
     max_handshakes: Count = 1000
+    max_handshakes_per_second: Count | None = 2000
     max_logins: Count = 1000
     max_lag: Interval = 0.25
     max_wait: Interval = 5.0

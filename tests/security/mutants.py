@@ -555,7 +555,10 @@ GROUPS = (
     Group(
         "transports/listening.py",
         ("security/test_connection_limits.py",),
-        {"limits.max_handshakes": ("if len(self._arriving) >= self._most:", "if False:")},
+        {
+            "limits.max_handshakes": ("if len(self._arriving) >= self._most:", "if False:"),
+            "limits.max_handshakes_per_second": ("- self._loop.time() - 1) > 0:", ") < 0:"),
+        },
     ),
     Group(
         "transports/listening.py",

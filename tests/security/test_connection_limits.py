@@ -161,6 +161,18 @@ async def test_beyond_so_many_handshakes_clients_wait(stack: AsyncExitStack, is_
     assert [" 101 " in answer for answer in answers] == [True] * 10
 
 
+async def test_beyond_so_many_handshakes_in_a_second_clients_wait(
+    stack: AsyncExitStack, caplog: pytest.LogCaptureFixture
+) -> None:
+    server, registry = limited(max_handshakes_per_second=1), CollectorRegistry()
+    server.use(lambda server: PrometheusMetrics(server, registry))
+    endpoint = await stack.enter_async_context(serve(server))
+    assert " 101 " in (await handshake(stack, endpoint))[1]
+    assert " 101 " in (await handshake(stack, endpoint))[1]
+    assert "new clients wait: 1 came within a second" in caplog.messages
+    assert registry.get_sample_value("mesa_handshakes_begun_total") == 2.0
+
+
 async def test_an_id_has_so_many_connections_and_the_newest_is_refused(stack: AsyncExitStack) -> None:
     server, registry = limited(max_connections_per_id=2), CollectorRegistry()
     server.use(lambda server: PrometheusMetrics(server, registry))

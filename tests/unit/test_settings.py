@@ -95,6 +95,7 @@ def test_the_defaults_are_those_of_1x_with_a_keepalive() -> None:
             "handler_threads": 32,
             "max_connections": None,
             "max_handshakes": 1000,
+            "max_handshakes_per_second": 2000,
             "max_logins": 1000,
             "max_lag": 0.25,
             "max_wait": 5.0,

@@ -10,7 +10,6 @@ from ..messages.message import Message
 from ..server.connection import Connection
 from ..server.middleware import Middleware
 from ..server.node import Node
-from ..server.portal_forwarding import Forwarder
 
 try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
@@ -42,16 +41,16 @@ class _Counts(Collector):
         yield family
 
 
-class _Delayed(Collector):
-    """Exports the events of clients that had to wait for a place in the portals' backlog."""
+class _Count(Collector):
+    """Exports a count that the server keeps."""
 
-    def __init__(self, forwarder: Forwarder | None) -> None:
-        self._forwarder = forwarder
+    def __init__(self, name: str, help: str, read: Callable[[], int]) -> None:
+        self._name = f"mesa_{name}"
+        self._help = help
+        self._read = read
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        text = "Events of clients that waited for a place in the backlog of portals."
-        delayed = self._forwarder.delayed if self._forwarder is not None else 0
-        yield CounterMetricFamily("mesa_portal_events_delayed", text, value=delayed)
+        yield CounterMetricFamily(self._name, self._help, value=self._read())
 
 
 def _export_state(server: Node, registry: CollectorRegistry) -> None:
@@ -75,7 +74,16 @@ def _export_state(server: Node, registry: CollectorRegistry) -> None:
         ("clients_dropped", "Clients that had gone when it was their turn.", "before", limits.dropped),
     ):
         registry.register(_Counts(name, help, label, counts))
-    registry.register(_Delayed(server.handlers.forwarder))
+    forwarder = server.handlers.forwarder
+    for name, help, read in (
+        ("handshakes_begun", "Handshakes of clients so far.", lambda: limits.begun),
+        (
+            "portal_events_delayed",
+            "Events of clients that waited for a place in the backlog of portals.",
+            lambda: forwarder.delayed if forwarder is not None else 0,
+        ),
+    ):
+        registry.register(_Count(name, help, read))
 
 
 class PrometheusMetrics(Middleware):

@@ -51,6 +51,7 @@ class ConnectionLimits:
             limit.
         refused: connections that were refused, by the limit that they would have passed.
         handshakes: number of handshakes under way.
+        begun: number of handshakes so far.
         dropped: clients that had gone before their `handshake`, or before their `login`, which was not begun.
     """
 
@@ -65,7 +66,7 @@ class ConnectionLimits:
         self._by_network: Counter[str] = Counter()
         self._handshakes: Counter[str] = Counter()
         self._known: dict[str, None] = {}  # the last one to log in, or to leave, at the end
-        self.handshakes = 0
+        self.handshakes = self.begun = 0
         self.dropped = Counter(handshake=0, login=0)
         self.has_authenticator = False
         self.refused: Counter[str] = Counter()
@@ -81,6 +82,7 @@ class ConnectionLimits:
                 return PER_ADDRESS
             self._handshakes[network] += 1
         self.handshakes += 1
+        self.begun += 1
         return None
 
     def end_handshake(self, address: str | None) -> None:

@@ -205,6 +205,7 @@ class Acceptor:
         who: the peers, as the log names them.
         reserve: descriptors of the process to leave free.
         most: handshakes under way at once; beyond, connections wait until they are accepted.
+        pace: connections a second, and at once after a pause; beyond, they wait likewise.
         is_busy: whether there is so much to do that connections have to wait.
     """
 
@@ -216,6 +217,7 @@ class Acceptor:
         who: str,
         reserve: int,
         most: float = float("inf"),
+        pace: float = float("inf"),
         is_busy: Callable[[], bool] = lambda: False,
     ) -> None:
         self._listeners = tuple(listeners)
@@ -223,6 +225,8 @@ class Acceptor:
         self._who = who
         self._reserve = reserve
         self._most = most
+        self._pace = pace
+        self._second_is_over = 0.0  # when a whole second's connections may come at once again
         self._is_busy = is_busy
         self._loop = asyncio.get_running_loop()
         self._arriving: dict[asyncio.Task[None], socket.socket] = {}
@@ -287,6 +291,9 @@ class Acceptor:
                 if len(self._arriving) >= self._most:
                     self._wait_for_handshakes(listener)
                     return
+                if (early := self._second_is_over + 1 / self._pace - self._loop.time() - 1) > 0:
+                    self._wait_for_pace(listener, early)
+                    return
                 connection = _accepted(listener)
                 if connection is None:
                     continue
@@ -303,7 +310,13 @@ class Acceptor:
         self._full.add(listener)
         self._log.warning("new %s wait: %d handshakes are under way", self._who, len(self._arriving))
 
+    def _wait_for_pace(self, listener: socket.socket, seconds: float) -> None:
+        self._loop.remove_reader(listener)
+        self._paused[listener] = self._loop.call_later(max(seconds, REST), self._watch, listener)
+        self._log.warning("new %s wait: %d came within a second", self._who, self._pace)
+
     def _take(self, connection: socket.socket) -> None:
+        self._second_is_over = max(self._second_is_over, self._loop.time()) + 1 / self._pace
         arrival = start(self._arrive(connection))
         self._arriving[arrival] = connection
         arrival.add_done_callback(self._arrived)

@@ -44,28 +44,7 @@ from .frame_feed import READ_AT_ONCE, FrameFeed
 from .listening import Acceptor, HostOrHosts, advertised_host, listen
 from .liveness import limit_silence, peer_state, probe_silent_peers, seconds_waited
 from .proxies import RemoteAddress, TrustedProxies
-from .websocket import ConnectionEnd, data_frame, implied_end, quiet, received_close, send_close
-
-
-class QuietLoop:
-    """The event loop for TLS transports, which reports no fault of a peer as an error of this process.
-
-    aiofastnet reports an unfinished handshake to the loop, as if that were a bug.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loop, name)
-
-    def call_exception_handler(self, context: dict[str, Any]) -> None:
-        """Report errors other than those of the network; aiofastnet also passes exception classes."""
-        error = context.get("exception")
-        kind = error if isinstance(error, type) else type(error)
-        if not issubclass(kind, OSError):
-            self._loop.call_exception_handler(context)
-
+from .websocket import ConnectionEnd, QuietLoop, data_frame, implied_end, quiet, received_close, send_close
 
 log = logging.getLogger("mesa_ws.server")
 
@@ -450,6 +429,7 @@ class NativeListener:
             who="clients",
             reserve=RESERVE,
             most=self._limits.max_handshakes,
+            pace=self._limits.max_handshakes_per_second or float("inf"),
             is_busy=self._is_busy,
         )
         self._acceptor.start()

@@ -4,6 +4,7 @@ picows reports every connection at INFO and every broken frame of a peer at ERRO
 of this process; server and client log what matters themselves.
 """
 
+import asyncio
 import logging
 from collections.abc import MutableMapping
 from typing import Any, NamedTuple
@@ -92,3 +93,23 @@ def quiet(end: str) -> logging.LoggerAdapter[logging.Logger]:
     """Return a logger for the `server` or the `client` end of picows."""
     logging.getLogger("aiofastnet").addFilter(_GONE)
     return _Quiet(logging.getLogger(f"mesa_ws.{end}.websocket"))
+
+
+class QuietLoop:
+    """The event loop for TLS transports, which reports no fault of a peer as an error of this process.
+
+    aiofastnet reports an unfinished handshake to the loop, as if that were a bug.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        """Report errors other than those of the network; aiofastnet also passes exception classes."""
+        error = context.get("exception")
+        kind = error if isinstance(error, type) else type(error)
+        if not issubclass(kind, OSError):
+            self._loop.call_exception_handler(context)

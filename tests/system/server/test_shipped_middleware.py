@@ -237,6 +237,7 @@ async def test_what_a_server_does_is_counted(serving: Serving, join: Joining) ->
         "mesa_connections": 2,
         "mesa_ids": 1,
         "mesa_connected_total": 3,
+        "mesa_handshakes_begun_total": 3,
         "mesa_authenticated_total": 2,
         'mesa_closed_total{code="other"}': 1,
         "mesa_messages_received_total": pings + 1,

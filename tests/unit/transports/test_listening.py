@@ -5,8 +5,10 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -115,5 +117,54 @@ async def test_a_server_that_has_too_much_to_do_lets_clients_wait_but_not_for_ev
                 found.append(looks)
     first, second, third = found
     assert 1 < first == second < third < 1000
+    acceptor.close()
+    await acceptor.wait_closed()
+
+
+class Clock:
+    """An event loop whose time a test advances."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.now = 0.0
+        self.due: list[tuple[float, Callable[[], None]]] = []
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, seconds: float, call: Callable[..., None], *args: object) -> None:
+        self.due.append((self.now + seconds, partial(call, *args)))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+
+async def test_so_many_connections_are_accepted_in_a_second_and_at_once(
+    listener: Failing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, came = Clock(), []
+    monkeypatch.setattr(asyncio, "get_running_loop", lambda: clock)
+
+    async def arrive(connection: socket.socket) -> None:
+        connection.close()
+        came.append(clock.now)
+
+    acceptor = Acceptor([listener], arrive, who="clients", reserve=1, pace=4)
+    monkeypatch.undo()
+    with ExitStack() as stack:
+        for _ in range(12):
+            stack.enter_context(socket.create_connection(listener.getsockname()))
+        acceptor.start()
+        async with asyncio.timeout(10):
+            while len(came) < 12:
+                for _ in range(3):
+                    await asyncio.sleep(0)  # until those that were accepted have come
+                if clock.due:
+                    [(clock.now, watch)] = clock.due
+                    clock.due.clear()
+                    if len(came) == 6:
+                        clock.now += 100.0
+                    watch()
+    assert came == [*[0.0] * 4, 0.25, 0.5, *[100.75] * 4, 101.0, 101.25]
     acceptor.close()
     await acceptor.wait_closed()
