@@ -48,7 +48,7 @@ async def test_whatever_is_kept_of_orders_ends(redis_url: str, namespace: str) -
                 key: client.pttl(key)
                 for key in (
                     *(keys.orders, keys.orders_position, keys.carried_out),
-                    *map(keys.revocation, "12"),
+                    *(keys.revocations + id for id in "12"),
                 )
             }
             assert client.llen(keys.orders) == 2
