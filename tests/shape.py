@@ -29,15 +29,16 @@ UNCOUNTED = ("__init__", "__main__", "version")
 ROADS: Mapping[str, tuple[int, int]] = {
     "dispatch": (16, 12),
     "message": (21, 76),  # each call to Redis is counted when it has returned
-    "login": (33, 94),
-    "resume": (36, 121),
+    "login": (35, 99),
+    "resume": (37, 124),
 }
 """Modules of a road at most, and returns to one that was left before; scripts are not counted.
 
 The road of a cut is the first half of that of a resume. What bounds strangers is on each: the feed of
 frames, the origin of a page, counts of connections, the allowance before the login, failed logins,
 rates, how long a client waited, the turn of its login, the look whether it has gone, messages to very
-many clients, deadlines of all clients, slots that ids take in turn.
+many clients, deadlines of all clients, slots that ids take in turn. A login is held
+against the orders to disconnect and to revoke.
 """
 
 

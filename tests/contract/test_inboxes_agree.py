@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -145,8 +146,9 @@ class NormalizedInbox:
         self._known += [each for each in found if (each.event.partition, each.offset) not in known]
         dead = await self._portals[0].dead_letters(100)
         # Connections that end with their node end in no particular order.
-        self._known.sort(key=lambda waiting: self._normalized(waiting.event))
-        waiting = sorted((self._normalized(each.event) for each in found), key=lambda event: event[:2])
+        self._known.sort(key=lambda waiting: msgspec.structs.astuple(self._normalized(waiting.event)))
+        waiting = [self._normalized(each.event) for each in found]
+        waiting.sort(key=lambda event: (event.connection_id, event.partition))
         dead_letters = [(self._normalized(each.event), each.deliveries, each.reason) for each in dead]
         return waiting, dead_letters, (await self._portals[0].backlog()).rejected
 
@@ -183,7 +185,7 @@ class NormalizedInbox:
     def _normalized(self, event: InboxEvent) -> Any:
         node, _, connection = event.connection_id.rpartition(".")
         assert node == event.node
-        return event._replace(connection_id=connection, node=self._name(node))
+        return msgspec.structs.replace(event, connection_id=connection, node=self._name(node))
 
     def _name(self, random: str) -> str:
         """Number a node or a portal in the order of first appearance."""

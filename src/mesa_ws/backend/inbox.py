@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Collection, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 from zlib import crc32
 
+import msgspec
+
 from ..messages.envelope import Envelope
 
 PARTITIONS = 16
@@ -62,7 +64,7 @@ connection counts as ended; begin it again with an event of kind `connection`. `
 last event of a connection, which may have been stored before. Only `taken` stores anything."""
 
 
-class InboxEvent(NamedTuple):
+class InboxEvent(msgspec.Struct, frozen=True, gc=False):
     """Something that happened to a connection.
 
     Attributes:

@@ -79,8 +79,8 @@ class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
 def record_name(envelope: Envelope) -> str:
     """Return the name under which a backend remembers an envelope.
 
-    It is the id of a message. An order is remembered for its recipients alone: neither a message with the
-    same idempotency key nor an order for other ids makes it a repetition.
+    An order is remembered for its recipients alone: neither a message with the same idempotency key nor an
+    order for other ids makes it a repetition. Anything else goes by its id.
     """
     order = Order.read(envelope.body) if envelope.kind == "order" else None
     if order is None:

@@ -132,15 +132,21 @@ def _shown(value: object) -> str:
     return f"a value of type {type(value).__name__}"
 
 
+_MILLISECONDS = 1e11
+"""The year 1973 in milliseconds, and 5138 in seconds."""
+
+
 def check_time(name: str, value: object) -> None:
     """Check that a value is a time in seconds since 1970, or None.
 
     Raises:
-        InvalidInput: it is neither.
+        InvalidInput: it is neither, or so late that it is one in milliseconds.
     """
     is_time = isfinite(value) if isinstance(value, float) else value is None or _is_number(value)
     if not is_time:
         raise InvalidInput(f"{name}: expected seconds since 1970 as a number, got {_shown(value)}")
+    if isinstance(value, int | float) and value >= _MILLISECONDS:
+        raise InvalidInput(f"{name}: expected seconds since 1970, got {value}; divide milliseconds by 1000")
 
 
 @dataclass(frozen=True, slots=True)

@@ -299,7 +299,10 @@ class BroadcastReader:
         if here is None:
             return
         if page.epoch != here.epoch or page.status == "reset" or page.start > here.sequence:
-            self.position = Position(page.epoch, page.start)
+            start = page.start
+            if page.ended is not None:  # messages of the epoch that ended may have come during the read
+                start = max(start, min(here.sequence, page.ended))
+            self.position = Position(page.epoch, start)
         if page.status == "reset":
             self._on_reset()
         if page.lost:

@@ -48,7 +48,7 @@ async def test_whatever_is_kept_of_orders_ends(redis_url: str, namespace: str) -
                 key: client.pttl(key)
                 for key in (
                     *(keys.orders, keys.orders_position, keys.carried_out),
-                    *map(keys.revocation, "12"),
+                    *(keys.revocations + id for id in "12"),
                 )
             }
             assert client.llen(keys.orders) == 2
@@ -65,7 +65,7 @@ def test_the_oldest_orders_make_room(runner: ScriptRunner) -> None:
 
 
 def test_the_later_of_two_revocations_counts_and_lasts(runner: ScriptRunner) -> None:
-    key = runner.keys.revocation("1")
+    key = runner.keys.revocations + "1"
     for revoked, expected in ((100.5, b"100.5"), (99.0, b"100.5"), (100.75, b"100.75")):
         runner.client.pexpire(key, 1000)
         give(runner, prepare_order(["1"], 1008, "", revoked))
@@ -169,4 +169,4 @@ def test_nothing_is_revoked_in_a_full_redis_and_the_caller_learns_it(own_redis: 
     runner.client.config_set("maxmemory", 1)
     with pytest.raises(OutOfMemoryError):
         give(runner, prepare_order(["1"], 1008, "", 1.0))
-    assert not runner.client.exists(runner.keys.revocation("1"))
+    assert not runner.client.exists(runner.keys.revocations + "1")

@@ -44,3 +44,11 @@ def test_an_id_that_cannot_name_a_client_is_refused(id: Any, text: str) -> None:
 def test_when_a_login_ends_is_a_number(expires_at: Any) -> None:
     with pytest.raises(InvalidInput, match="expires_at: expected seconds since 1970 as a number, got "):
         User("1", expires_at=expires_at)
+
+
+def test_a_time_in_milliseconds_is_refused() -> None:
+    with pytest.raises(
+        InvalidInput, match="issued_at: expected seconds since 1970, got 1764500000000; divide"
+    ):
+        User("1", issued_at=1764500000000)
+    assert User("1", issued_at=99_999_999_999).issued_at == 99_999_999_999

@@ -78,6 +78,29 @@ def _spawn(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
     return asyncio.get_running_loop().create_task(work)
 
 
+@pytest.mark.parametrize(("ended", "expected"), [(7, [6, 7, 8]), (6, [6, 7, 7, 8])])
+async def test_what_came_while_a_fork_was_read_is_announced_once(ended: int, expected: list[int]) -> None:
+    announced: list[int] = []
+
+    async def broadcasts(position: Position | None) -> Page:
+        if position is None:
+            return Page("fresh", "old", 5, 5, 0)
+        for sequence in (6, 7):
+            reader.offer(Position("old", sequence), _entry(sequence))
+        return Page("forked", "new", 5, 8, 0, tuple(map(_entry, (6, 7, 8))), ended)
+
+    reader = BroadcastReader(
+        broadcasts,
+        _spawn,
+        lambda _, entry: announced.append(entry.sequence),
+        lambda: None,
+        LimitedLog(recovery.log),
+    )
+    await reader.start()
+    await reader.catch_up()
+    assert (announced, reader.position) == (expected, ("new", 8))
+
+
 async def test_a_message_that_comes_again_asks_for_nothing() -> None:
     source = Source()
     announced: list[int] = []

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+import msgspec
+
 from ..inbox import (
     GUARANTEED_EVENTS,
     MAX_DEAD,
@@ -148,8 +150,8 @@ class MemoryInbox:
     def end_connections(self, node: str) -> None:
         """End the connections of a node that leaves."""
         for last in self._open.pop(node, {}).values():
-            end = last._replace(
-                sequence=f"{last.sequence}r", kind="disconnection", data=CONNECTION_LOST, network=""
+            end = msgspec.structs.replace(
+                last, sequence=f"{last.sequence}r", kind="disconnection", data=CONNECTION_LOST, network=""
             )
             self.put(WaitingEvent("", self.clock(), end))
 

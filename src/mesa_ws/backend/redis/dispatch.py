@@ -66,7 +66,8 @@ class DispatchCalls(NamedTuple):
         retention = envelope.retention
         if retention is not None and is_to_everybody and envelope.kind != "order":
             retention = BROADCASTS
-        shared = (keys.leases, keys.counters, keys.dispatches + record_name(envelope))
+        record = record_name(envelope) if envelope.kind == "order" else envelope.message_id
+        shared = (keys.leases, keys.counters, keys.dispatches + record)
         args = message_args(keys, envelope)
         if retention is not None:
             limits = (retention.max_messages, retention.max_bytes, ms(retention.ttl))
@@ -145,7 +146,8 @@ class DispatchCalls(NamedTuple):
 
 def _calls(keys: Keys, envelope: Envelope) -> DispatchCalls:
     """Return the commands of an envelope; an event that ends connections is an order, too."""
-    calls, order = DispatchCalls.of(keys, envelope), Order.of_event(envelope)
+    calls = DispatchCalls.of(keys, envelope)
+    order = Order.of_event(envelope) if envelope.kind == "disconnect" else None
     return calls if order is None else calls.after(DispatchCalls.of(keys, order))
 
 
@@ -157,7 +159,8 @@ def _revocations(keys: Keys, envelope: Envelope) -> list[Command]:
     args = (ms(RETENTION.ttl), repr(order.issued_before))
     record = keys.dispatches + record_name(envelope)
     return [
-        _command(REVOKE, [record, *map(keys.revocation, some)], args) for some in chunks(order.ids, MAX_IDS)
+        _command(REVOKE, [record, *(keys.revocations + id for id in some)], args)
+        for some in chunks(order.ids, MAX_IDS)
     ]
 
 

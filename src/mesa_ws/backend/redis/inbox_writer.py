@@ -58,9 +58,9 @@ class AppendCommand:
         """Return the call for events, each with the capacity of its queue."""
         keys, parts = [*self._keys], list[str | bytes | int](self._shared)
         for event, capacity in events:
-            connection, partition, sequence, kind, id, _, data, network = event
-            keys += self._queues[partition]
-            parts += (connection, partition, sequence, kind, id or "", data, network, event.weight, *capacity)
+            keys += self._queues[event.partition]
+            parts += (event.connection_id, event.partition, event.sequence, event.kind, event.id or "")
+            parts += (event.data, event.network, event.weight, *capacity)
         return Call(APPEND, tuple(keys), tuple(parts))
 
 

@@ -71,7 +71,7 @@ class Keys(WireKeys):
     """HASH: node -> `<epoch>:<sequence>` of the last order that it has carried out. `EXPIRY`."""
 
     revocations = Name("V:")
-    """Prefix of every `revocation`."""
+    """Prefix of STRING, for an id: its logins that were issued until this time are revoked. A day."""
 
     queues = Name("q:")
     """Prefix of every `queue`."""
@@ -112,10 +112,6 @@ class Keys(WireKeys):
     def outbox(self, id: str) -> str:
         """LIST: messages of this id that are not known to be received. Lives as long as messages."""
         return f"{self.outboxes}{id}"
-
-    def revocation(self, id: str) -> str:
-        """STRING: logins of this id that were issued until this time are revoked. A day."""
-        return f"{self.revocations}{id}"
 
     def set_aside(self, id: str) -> str:
         """LIST: a corrupt `outbox` that was set aside; its position is there too. 7 days.

@@ -211,7 +211,7 @@ def read_newest_order(reply: Sequence[bytes | None]) -> Position | None:
 
 def standing(keys: Keys, id: str) -> list[Command]:
     """Read what a login of an id has to know of orders; `read_standing` reads the replies."""
-    return [newest_order(keys), ("GET", keys.revocation(id))]
+    return [newest_order(keys), ("GET", keys.revocations + id)]
 
 
 def read_standing(replies: Sequence[Any]) -> Standing:

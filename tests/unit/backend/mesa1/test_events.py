@@ -2,6 +2,7 @@
 
 import json
 
+import msgspec
 import pytest
 
 from mesa_ws.backend.inbox import InboxEvent
@@ -25,6 +26,7 @@ FRAME = '{"op":0,"d":{"n":1},"t":"X"}'
 CONNECTION = InboxEvent("n.1", 3, "1", "connection", None, "n")
 AUTHENTICATION = InboxEvent("n.1", 3, "2", "authentication", "1", "n")
 MESSAGE = InboxEvent("n.1", 3, "3", "message", "é", "n", FRAME.encode())
+ANONYMOUS = msgspec.structs.replace(MESSAGE, id=None)
 DISCONNECTION = InboxEvent("n.1", 3, "4", "disconnection", "1", "n", b'[1000,"bye"]')
 
 
@@ -34,7 +36,7 @@ DISCONNECTION = InboxEvent("n.1", 3, "4", "disconnection", "1", "n", b'[1000,"by
         (CONNECTION, '{"type":"connection","portalId":"%s"'),
         (AUTHENTICATION, '{"type":"authentication","clientId":"1","portalId":"%s"'),
         (MESSAGE, '{"type":"message","message":' + FRAME + ',"clientId":"é","portalId":"%s"'),
-        (MESSAGE._replace(id=None), '{"type":"message","message":' + FRAME + ',"portalId":"%s"'),
+        (ANONYMOUS, '{"type":"message","message":' + FRAME + ',"portalId":"%s"'),
         (DISCONNECTION, '{"type":"disconnection","clientId":"1","portalId":"%s"'),
     ],
 )  # fmt: skip
@@ -54,13 +56,13 @@ def test_an_event_is_written_as_1x_does_and_one_member_more(letter: InboxEvent, 
     ],
 )
 def test_a_message_without_data_has_no_such_member(frame: str, written: str) -> None:
-    payload = json.loads(event_payload(MESSAGE._replace(data=frame.encode()), P))
+    payload = json.loads(event_payload(msgspec.structs.replace(MESSAGE, data=frame.encode()), P))
     assert payload["message"] == json.loads(written)
 
 
 @pytest.mark.parametrize("letter", [CONNECTION, MESSAGE, DISCONNECTION])
 def test_our_portals_read_what_our_servers_write(letter: InboxEvent) -> None:
-    assert read_event(event_payload(letter, P)) == (P, letter._replace(partition=0))
+    assert read_event(event_payload(letter, P)) == (P, msgspec.structs.replace(letter, partition=0))
 
 
 @pytest.mark.parametrize(
