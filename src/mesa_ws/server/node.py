@@ -191,6 +191,11 @@ class Node(Hooks, LoopTasks):
         return self._loop is not None and not self._is_stopping
 
     @property
+    def is_open(self) -> bool:
+        """Whether the node runs, and has joined its cluster."""
+        return self.is_running and bool(self._node_id)
+
+    @property
     def is_ready(self) -> bool:
         """Whether the node runs and hears the rest of its cluster."""
         return self.is_running and self.backend.is_ready
@@ -369,7 +374,7 @@ class Node(Hooks, LoopTasks):
             MesaError: the server is running already.
         """
         self._enter_loop()
-        self._is_stopping = False
+        self._is_stopping, self._node_id = False, ""
         has_authenticator = self.handlers.authenticator is not None
         self._terms = Terms(self.settings, has_authenticator=has_authenticator)
         self.connection_limits.has_authenticator = has_authenticator

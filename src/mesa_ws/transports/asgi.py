@@ -109,7 +109,7 @@ class AsgiApplication:
             self._starting.add_done_callback(self._started)
         if self._starting is not None and self._starting.get_loop() is asyncio.get_running_loop():
             await asyncio.wait({self._starting})
-        if not self._node.is_running:
+        if not self._node.is_open:
             return False
         if self._node.is_in_this_loop:
             return True

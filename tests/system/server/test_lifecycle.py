@@ -242,7 +242,7 @@ async def test_a_backend_that_fails_at_login_closes_1013(serving: Serving, join:
 
 
 async def test_a_backend_is_none_a_uri_or_a_backend() -> None:
-    with pytest.raises(InvalidSettings, match="backend: expected None, a Backend, or redis://"):
+    with pytest.raises(InvalidSettings, match="backend: expected None, a MemoryHub, a Backend, or redis://"):
         Server(5)  # type: ignore[arg-type]
 
 

@@ -283,6 +283,28 @@ async def test_handshakes_that_wait_for_the_start_are_bounded(monkeypatch: pytes
         await client.end()
 
 
+async def test_a_server_that_is_starting_is_not_there_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    server, may_open = accepting(), asyncio.Event()
+    open = server.backend.open
+
+    async def open_later(*args: Any) -> None:
+        await may_open.wait()
+        await open(*args)
+
+    monkeypatch.setattr(server.backend, "open", open_later)
+    starting = asyncio.ensure_future(server.start())
+    await until(lambda: server.is_running)
+    early = WebSocketServer(server)
+    await early.end()
+    assert early.events[0]["status"] == 503
+    may_open.set()
+    await starting
+    late = WebSocketServer(server)
+    await late.log_in()
+    await server.stop()
+    await late.end()
+
+
 async def test_a_limit_counts_those_that_are_being_accepted() -> None:
     server = accepting(limits={"max_connections": 1})
     async with serving(server):
