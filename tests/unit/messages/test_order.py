@@ -49,9 +49,9 @@ def test_what_is_no_order_is_not_read(body: bytes) -> None:
     assert Order.read(body) is None
 
 
-@pytest.mark.parametrize("deliveries", [{}, {"*": Delivery(True, 0, 0)}])
+@pytest.mark.parametrize("deliveries", [{}, {"*": Delivery(True, 0, None)}])
 def test_a_backend_without_positions_gives_no_orders(deliveries: dict[str, Delivery]) -> None:
     with pytest.raises(Unsupported, match="orders to all nodes: expected Redis or a server of this process"):
         position_of(Receipt("id", deliveries, 1))
     known = Position("epoch", 7)
-    assert position_of(Receipt("id", {"*": Delivery(True, 0, 0, known)}, 1)) == known
+    assert position_of(Receipt("id", {"*": Delivery(True, 0, None, known)}, 1)) == known
