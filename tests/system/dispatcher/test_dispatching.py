@@ -107,7 +107,8 @@ async def test_without_recipients_a_message_is_for_everybody(sender: Sender, nod
 
 async def test_an_event_reaches_its_recipients(sender: Sender, node: Node) -> None:
     await sender.dispatch(DispatchEvent("DISCONNECT_CLIENT"), ["bob"])
-    ((envelope,),) = await heard(node)
+    ((order, envelope),) = await heard(node)
+    assert order.kind == "order"
     assert (envelope.kind, envelope.body, envelope.recipients.ids) == ("disconnect", b"", ("bob",))
 
 

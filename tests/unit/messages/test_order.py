@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from mesa_ws.errors import InvalidInput, InvalidRecipients
-from mesa_ws.messages.order import MAX_IDS, Order, prepare_order
+from mesa_ws.errors import InvalidInput, InvalidRecipients, Unsupported
+from mesa_ws.messages.order import MAX_IDS, Order, position_of, prepare_order
+from mesa_ws.messages.receipt import Delivery, Position, Receipt
 
 
 @pytest.mark.parametrize(
@@ -46,3 +47,11 @@ def test_a_login_of_the_same_second_is_revoked(issued_at: float | None, ends: bo
 @pytest.mark.parametrize("body", [b"", b"\xc1", b"\x91\x01", b"\x92\x91\xa11\xa1x"])
 def test_what_is_no_order_is_not_read(body: bytes) -> None:
     assert Order.read(body) is None
+
+
+@pytest.mark.parametrize("deliveries", [{}, {"*": Delivery(True, 0, None)}])
+def test_a_backend_without_positions_gives_no_orders(deliveries: dict[str, Delivery]) -> None:
+    with pytest.raises(Unsupported, match="orders to all nodes: expected Redis or a server of this process"):
+        position_of(Receipt("id", deliveries, 1))
+    known = Position("epoch", 7)
+    assert position_of(Receipt("id", {"*": Delivery(True, 0, None, known)}, 1)) == known
