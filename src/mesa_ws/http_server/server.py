@@ -18,6 +18,7 @@ from .counts import ApiCounts
 from .keys import ApiKeys
 from .routes import application
 from .service import HttpLimits, HttpService
+from .strangers import Strangers
 
 log = logging.getLogger("mesa_ws.server")
 
@@ -104,9 +105,11 @@ class DispatchApi:
         self._server = server
         self._counts = ApiCounts()
         most = settings.limits.max_bodies
-        self._app = application(server, ApiKeys(key, keys_file), max_body, most, self._counts)
+        self._keys = ApiKeys(key, keys_file)
+        self._app = application(server, self._keys, max_body, most, self._counts)
         self._url = ""
         self._service: HttpService | None = None
+        self._strangers: Strangers | None = None  # on the port of the server
 
     @property
     def url(self) -> str:
@@ -124,6 +127,7 @@ class DispatchApi:
         listeners = []
         if port is None:
             self._url = self._on_the_servers_port()
+            self._strangers = Strangers(self._server, self._keys)
         else:
             listeners = await listen(host, port, backlog=BACKLOG, who="the dispatch API ")
             self._url = f"http://{authority(host, listeners[0].getsockname()[1])}"
@@ -163,7 +167,9 @@ class DispatchApi:
     def protocol(self, transport: asyncio.Transport, take_back: TakeBack) -> asyncio.Protocol | None:
         """Return the protocol of a connection of the server's port; None if there are too many."""
         service = self._service
-        return None if service is None else service.protocol(transport, self.answers, take_back)
+        if service is None or self._strangers is None:
+            return None
+        return service.protocol(transport, self.answers, take_back, self._strangers)
 
     def _on_the_servers_port(self) -> str:
         if not self._server.http_url:
