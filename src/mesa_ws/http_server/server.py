@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from os import PathLike
 from types import TracebackType
@@ -124,7 +124,7 @@ class DispatchApi:
             MesaError: without a port of its own, the server has none either, or another API has it.
         """
         host, port, limits = self._settings.host, self._settings.port, self._settings.limits
-        listeners = []
+        listeners: list[socket.socket] = []
         if port is None:
             self._url = self._on_the_servers_port()
             self._strangers = Strangers(self._server, self._keys)
@@ -146,7 +146,8 @@ class DispatchApi:
         if port is None:
             self._server.other_requests = self
         log.info("dispatch API on %s", self._url)
-        _warn_of_plain_http(listeners)
+        own = [listener.getsockname()[0] for listener in listeners]
+        _warn_of_plain_http(self._server.plain_addresses if port is None else own)
         return self
 
     async def __aexit__(
@@ -182,9 +183,8 @@ class DispatchApi:
         return self._server.http_url
 
 
-def _warn_of_plain_http(listeners: list[socket.socket]) -> None:
-    hosts = [listener.getsockname()[0] for listener in listeners]
-    open_ones = [host for host in hosts if not ip_address(host.partition("%")[0]).is_loopback]
+def _warn_of_plain_http(addresses: Sequence[str]) -> None:
+    open_ones = [host for host in addresses if not ip_address(host.partition("%")[0]).is_loopback]
     if open_ones:
         log.warning(
             "the dispatch API listens on %s over plain HTTP: keys and messages can be read on the way; "

@@ -1,7 +1,7 @@
 """Those who ask on the port of the WebSockets without a key.
 
-Every client reaches that port, so the places of the API there are for those who have a key. A connection is kept
-for further requests after one with a key only. Others end with their answer; until then they count for the
+Every client reaches that port, so the places of the API there are for those who have a key: a connection is
+kept for further requests after one with a key. Others end with their answer; until then they count for the
 limit of connections from one address that have not logged in, as those of clients do.
 """
 

@@ -246,6 +246,20 @@ async def test_a_dispatcher_reaches_a_client_by_one_address() -> None:
         assert [frame["d"] for frame in await peer.messages(3)] == [0, 1, 2]
 
 
+@pytest.mark.parametrize(("host", "has_tls"), [("0.0.0.0", False), ("0.0.0.0", True), ("127.0.0.1", False)])
+async def test_plain_http_for_other_machines_is_warned_of(
+    host: str, has_tls: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = accepting()
+    inside = server_side(make_certificate(tmp_path / "certificate.pem")) if has_tls else None
+    async with serve(server, host, 0, DispatchApi(server, key=KEY, port=None), ssl=inside):
+        pass
+    warned = [line.getMessage() for line in caplog.records if line.levelno == logging.WARNING]
+    named = [line.partition(" over plain HTTP: ")[0] for line in warned]
+    is_open = host == "0.0.0.0" and not has_tls
+    assert named == ([f"the dispatch API listens on {host}"] if is_open else [])
+
+
 async def test_there_is_no_api_without_a_port_and_no_second_one() -> None:
     server = accepting()
     with pytest.raises(MesaError, match="expected a server with a port"):
