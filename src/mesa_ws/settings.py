@@ -230,8 +230,8 @@ class Limits(Settings, frozen=True, kw_only=True):
         max_wait: seconds that a client may have waited to be accepted. One that has waited longer, and would
             give up before it is served, is answered 503 with `Retry-After`; before TLS it is cut off.
         max_unauthenticated_per_address: connections from one address to one server that have not logged in;
-            in IPv6 from one network of 64 bits. It holds where the server has an authenticator. None for no
-            limit.
+            in IPv6 from one network of 64 bits. It holds where the server has an authenticator, and for
+            connections without a key to an API on the same port. None for no limit.
         max_connections_per_id: connections of one id to one server, not to the whole cluster. None for no
             limit.
         when_id_is_full: what happens at a further login: `refuse` closes it with 4002, and its client may

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from os import PathLike
 from types import TracebackType
@@ -18,6 +18,7 @@ from .counts import ApiCounts
 from .keys import ApiKeys
 from .routes import application
 from .service import HttpLimits, HttpService
+from .strangers import Strangers
 
 log = logging.getLogger("mesa_ws.server")
 
@@ -104,9 +105,11 @@ class DispatchApi:
         self._server = server
         self._counts = ApiCounts()
         most = settings.limits.max_bodies
-        self._app = application(server, ApiKeys(key, keys_file), max_body, most, self._counts)
+        self._keys = ApiKeys(key, keys_file)
+        self._app = application(server, self._keys, max_body, most, self._counts)
         self._url = ""
         self._service: HttpService | None = None
+        self._strangers: Strangers | None = None  # on the port of the server
 
     @property
     def url(self) -> str:
@@ -121,9 +124,10 @@ class DispatchApi:
             MesaError: without a port of its own, the server has none either, or another API has it.
         """
         host, port, limits = self._settings.host, self._settings.port, self._settings.limits
-        listeners = []
+        listeners: list[socket.socket] = []
         if port is None:
             self._url = self._on_the_servers_port()
+            self._strangers = Strangers(self._server, self._keys)
         else:
             listeners = await listen(host, port, backlog=BACKLOG, who="the dispatch API ")
             self._url = f"http://{authority(host, listeners[0].getsockname()[1])}"
@@ -142,7 +146,8 @@ class DispatchApi:
         if port is None:
             self._server.other_requests = self
         log.info("dispatch API on %s", self._url)
-        _warn_of_plain_http(listeners)
+        own = [listener.getsockname()[0] for listener in listeners]
+        _warn_of_plain_http(self._server.plain_addresses if port is None else own)
         return self
 
     async def __aexit__(
@@ -163,7 +168,9 @@ class DispatchApi:
     def protocol(self, transport: asyncio.Transport, take_back: TakeBack) -> asyncio.Protocol | None:
         """Return the protocol of a connection of the server's port; None if there are too many."""
         service = self._service
-        return None if service is None else service.protocol(transport, self.answers, take_back)
+        if service is None or self._strangers is None:
+            return None
+        return service.protocol(transport, self.answers, take_back, self._strangers)
 
     def _on_the_servers_port(self) -> str:
         if not self._server.http_url:
@@ -176,9 +183,8 @@ class DispatchApi:
         return self._server.http_url
 
 
-def _warn_of_plain_http(listeners: list[socket.socket]) -> None:
-    hosts = [listener.getsockname()[0] for listener in listeners]
-    open_ones = [host for host in hosts if not ip_address(host.partition("%")[0]).is_loopback]
+def _warn_of_plain_http(addresses: Sequence[str]) -> None:
+    open_ones = [host for host in addresses if not ip_address(host.partition("%")[0]).is_loopback]
     if open_ones:
         log.warning(
             "the dispatch API listens on %s over plain HTTP: keys and messages can be read on the way; "

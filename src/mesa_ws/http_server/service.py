@@ -12,13 +12,18 @@ from typing import Any, NamedTuple
 import h11
 import uvicorn
 from starlette.applications import Starlette
+from starlette.responses import Response
+from uvicorn.protocols.http.flow_control import CLOSE_HEADER
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from ..backend.http.problems import OVERLOADED, RETRY_AFTER, TOO_SLOW, Problem, encode_problem
 from ..concurrency.limited_log import LimitedLog
 from ..concurrency.tasks import start
 from ..server.request import Answers, TakeBack
+from ..transports.asgi import Scope
+from ..transports.asgi_socket import Receive, Send
 from ..transports.listening import Acceptor
+from .strangers import Strangers
 
 log = logging.getLogger("mesa_ws.server")
 
@@ -131,7 +136,7 @@ class HttpService:
         self._task = start(self._server.serve(), name=f"mesa {self._name}")
 
     def protocol(
-        self, transport: asyncio.Transport, answers: Answers, take_back: TakeBack
+        self, transport: asyncio.Transport, answers: Answers, take_back: TakeBack, strangers: Strangers
     ) -> asyncio.Protocol | None:
         """Return the protocol of a connection that another listener has accepted.
 
@@ -139,11 +144,12 @@ class HttpService:
             transport: of the connection.
             answers: whether requests for a path are for this service.
             take_back: called with a request that is not, or has to become a WebSocket.
+            strangers: tells whose connections are not kept, and counts them.
 
         Returns:
             None if there are too many connections; this one is answered, and closes.
         """
-        return self._server.adopt(transport, _Lent(answers, take_back))
+        return self._server.adopt(transport, _Lent(answers, take_back, strangers))
 
     async def aclose(self) -> None:
         """Stop listening, and let requests in progress finish."""
@@ -157,6 +163,7 @@ class _Lent(NamedTuple):
 
     answers: Answers
     take_back: TakeBack
+    strangers: Strangers
 
 
 class _UvicornServer(uvicorn.Server):
@@ -300,6 +307,8 @@ class _HttpConnection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        if self._lent is not None:
+            self._lent.strangers.left(self)
         self._unset_keepalive_if_required()
         _cancel(self._deadline)
         _cancel(self._abortion)
@@ -353,7 +362,26 @@ class _HttpConnection(H11Protocol):
     def _should_upgrade(self) -> bool:
         if self._lent is not None and not self._lent.answers(self.scope["raw_path"]):
             return True
-        return super()._should_upgrade()
+        if super()._should_upgrade():
+            return True
+        if self._lent is not None:
+            self.app = self._app_for(self._lent.strangers)
+        return False
+
+    def _app_for(self, strangers: Strangers) -> Any:
+        """Return what answers the request whose head has come; it may be the last one of the connection."""
+        if not strangers.have_sent(self.headers):
+            return self.config.loaded_app
+        is_admitted = strangers.admit(self, self.client, self.headers)
+        self.headers.append(CLOSE_HEADER)  # which uvicorn's answer has then, too
+        return self._answer_stranger if is_admitted else _REFUSED_STRANGER
+
+    async def _answer_stranger(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer when the body has come, without keeping it: closing before that could lose the answer."""
+        while (await receive()).get("more_body"):
+            pass
+        self.flow.resume_reading()  # a large body has paused it, and TLS has to read the peer's farewell
+        await self.config.loaded_app(scope, receive, send)
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         """Give the connection back: proxies send all kinds of requests over one, and WebSockets, too."""
@@ -398,3 +426,16 @@ def _refusal(most: int) -> bytes:
     answer = h11.Connection(h11.SERVER)
     events = _closing_answer(503, Problem(OVERLOADED, text), **{"Retry-After": str(RETRY_AFTER)})
     return b"".join(answer.send(event) or b"" for event in events)
+
+
+_REFUSED_STRANGER = Response(
+    encode_problem(
+        Problem(
+            OVERLOADED,
+            "expected fewer connections from one address without a valid key, got one more; try again later",
+        )
+    ),
+    503,
+    {"Retry-After": str(RETRY_AFTER)},
+    "application/json",
+)

@@ -2,7 +2,8 @@
 
 A connection counts as unauthenticated from its handshake to its login, or to the end of its socket. These are
 counted for each address, as one client could open any number of them; an address in IPv6 is its network of 64
-bits, which one client has to itself.
+bits, which one client has to itself. Connections for another service on the same port count among them as
+long as they have shown no key; without an authenticator, they are the only ones.
 
 Close to the limits of the node, strangers are refused first: addresses that have logged in lately, and those
 without a limit, have a share that is kept for them. Without an authenticator there are no strangers.
@@ -97,10 +98,12 @@ class ConnectionLimits:
         limits, network = self._limits, self.network_of(address)
         if limits.max_connections is not None and self._open >= self._room(limits.max_connections, network):
             return IN_ALL
-        most = limits.max_unauthenticated_per_address
-        if most is not None and self.has_authenticator and network is not None:
-            return PER_ADDRESS if self._by_network[network] >= most else None
-        return None
+        return PER_ADDRESS if self.has_authenticator and not self._has_place(network) else None
+
+    def _has_place(self, network: str | None) -> bool:
+        """Whether a network may have one more connection without a login."""
+        most = self._limits.max_unauthenticated_per_address
+        return most is None or network is None or self._by_network[network] < most
 
     def _room(self, most: int, network: str | None) -> int:
         """Return how many of `most` a network may find there and still come: fewer if it is a stranger's."""
@@ -120,7 +123,27 @@ class ConnectionLimits:
     def opened(self, connection: object, address: str | None) -> None:
         """Count a connection whose handshake is done."""
         self._open += 1
+        if self.has_authenticator:
+            self._count_for(self.network_of(address), connection)
+
+    def admit(self, connection: object, address: str | None) -> bool:
+        """Count a connection for another service of the port as one without a login, until it has `left`.
+
+        Returns:
+            False if its address has too many of these; it is counted as refused then.
+        """
         network = self.network_of(address)
+        if not self._has_place(network):
+            self.refuse(PER_ADDRESS, address)
+            return False
+        self._count_for(network, connection)
+        return True
+
+    def left(self, connection: object) -> None:
+        """Count a connection for another service no longer; later calls do nothing."""
+        self._leave_address(connection)
+
+    def _count_for(self, network: str | None, connection: object) -> None:
         if network is not None:
             self._unauthenticated[connection] = network
             self._by_network[network] += 1
@@ -148,7 +171,7 @@ class ConnectionLimits:
         return network
 
     def _remember(self, network: str | None) -> None:
-        if network is None:
+        if network is None or not self.has_authenticator:
             return
         self._known.pop(network, None)
         self._known[network] = None

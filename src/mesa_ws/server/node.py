@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import count
 from typing import TypeVar, Unpack
@@ -67,6 +67,7 @@ class Node(Hooks, LoopTasks):
         rates: limits of what clients send, and counts what is beyond.
         other_requests: answers requests for something else on the port of the WebSockets; None for none.
         http_url: for such requests, while there is a port.
+        plain_addresses: where that port listens, unless it does so with TLS.
         fanout: delivers messages to connections.
         authentication: handles the logins of connections.
         notifications: tells middleware of messages.
@@ -78,6 +79,7 @@ class Node(Hooks, LoopTasks):
 
     other_requests: OtherRequests | None = None
     http_url = ""
+    plain_addresses: Sequence[str] = ()
     _pingless: Terms | None = None
 
     def __init__(self, backend: Backend | SharedUrl | None = None, **options: Unpack[ServerOptions]) -> None:

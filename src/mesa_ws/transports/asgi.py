@@ -13,6 +13,7 @@ server, with `async with server`, or the first connection starts it, and it ends
 import asyncio
 import logging
 import random
+from collections.abc import Iterable
 from http import HTTPStatus
 from ipaddress import ip_address
 from typing import Any
@@ -136,9 +137,7 @@ class AsgiApplication:
         """Refuse a handshake, or serve the connection until it has ended."""
         if (await receive())["type"] != "websocket.connect":
             return
-        headers = CIMultiDict(
-            (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
-        )
+        headers = fields_of(scope["headers"])
         peer = _address(scope)
         client = peer
         if peer is not None and self._proxies is not None:
@@ -215,9 +214,7 @@ class AsgiApplication:
     async def _answer(self, scope: Scope, send: Send) -> None:
         """Serve the client for browsers, and tell everything else what is here."""
         path = "/" + scope["path"].rstrip("/").rpartition("/")[2]  # Litestar adds a slash
-        fields = CIMultiDict(
-            (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
-        )
+        fields = fields_of(scope["headers"])
         file = None
         if scope["method"] in {"GET", "HEAD"}:
             file = self._browser_client.find(path.encode(), ",".join(fields.getall("if-none-match", [])))
@@ -244,6 +241,11 @@ async def _refuse(scope: Scope, send: Send, status: HTTPStatus, fields: _Fields)
     await send({"type": "websocket.http.response.start", "status": int(status), "headers": _encoded(fields)})
     await send({"type": "websocket.http.response.body", "body": body})
     await asyncio.sleep(0)  # uvicorn has closed then, or it would report an unfinished handshake as an error
+
+
+def fields_of(headers: Iterable[tuple[bytes, bytes]]) -> Any:
+    """Return the header fields of a scope as those of our own port: by their names, without case."""
+    return CIMultiDict((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
 
 
 def _encoded(fields: _Fields) -> list[tuple[bytes, bytes]]:

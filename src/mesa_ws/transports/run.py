@@ -39,7 +39,7 @@ from ..version import __version__
 from .asgi import AsgiApplication, Scope
 from .asgi_socket import Receive, Send
 from .event_loop import CANCEL_GRACE, PlainLoop, new_event_loop, own_event_loop
-from .listening import HostOrHosts, authority
+from .listening import HostOrHosts, advertised_host, authority
 from .server_socket import NativeListener
 
 
@@ -401,8 +401,10 @@ async def serve(
     listener = NativeListener(server, path)
     await server.start()
     try:
-        bound = await listener.start(host, port, ssl)
+        addresses = await listener.start(host, port, ssl)
+        bound = advertised_host(host), addresses[0][1]
         server.http_url = f"{'https' if ssl else 'http'}://{authority(*bound)}"
+        server.plain_addresses = [] if ssl else [address for address, _ in addresses]
         async with AsyncExitStack() as running:
             for service in services:
                 await running.enter_async_context(service)

@@ -41,7 +41,7 @@ from ..settings import Hosts, Port, Settings
 from ..text import plain
 from .browser_client import BrowserClient
 from .frame_feed import READ_AT_ONCE, FrameFeed, plain_path
-from .listening import Acceptor, HostOrHosts, advertised_host, listen
+from .listening import Acceptor, HostOrHosts, listen
 from .liveness import limit_silence, peer_state, probe_silent_peers, seconds_waited
 from .proxies import RemoteAddress, TrustedProxies
 from .websocket import ConnectionEnd, QuietLoop, data_frame, implied_end, quiet, received_close, send_close
@@ -417,8 +417,8 @@ class NativeListener:
         self._all_gone = asyncio.Event()
         self._room = memoryview(bytearray(READ_AT_ONCE))
 
-    async def start(self, host: HostOrHosts, port: int, ssl: SSLContext | None) -> tuple[str, int]:
-        """Listen; return the host to name to clients, and the port, also where `port` is 0."""
+    async def start(self, host: HostOrHosts, port: int, ssl: SSLContext | None) -> list[RemoteAddress]:
+        """Listen; return the addresses and the port of all of them, also where `port` is 0."""
         where = _HostAndPort.of({"host": host, "port": port})
         self._ssl = ssl
         listeners = await listen(where.host, port, backlog=BACKLOG)
@@ -435,7 +435,7 @@ class NativeListener:
             is_busy=self._is_busy,
         )
         self._acceptor.start()
-        return advertised_host(where.host), listeners[0].getsockname()[1]
+        return [listener.getsockname()[:2] for listener in listeners]
 
     def stop_accepting(self) -> None:
         """Stop listening, and drop connections that are not upgraded yet."""

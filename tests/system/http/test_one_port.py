@@ -7,13 +7,16 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mesa_ws.backend.http.routes import DISPATCH
 from mesa_ws.dispatcher import AsyncDispatcher
 from mesa_ws.errors import MesaError
+from mesa_ws.http_server.keys import ApiKeys
 from mesa_ws.http_server.server import ApiLimits, DispatchApi
+from mesa_ws.http_server.strangers import Strangers
 from mesa_ws.messages.message import Message
 from mesa_ws.messages.recipients import User
 from mesa_ws.transports.run import Endpoint, Server, serve
@@ -40,8 +43,13 @@ class HttpPeer:
             size = head.partition("content-length: ")[2].partition("\r")[0]
             return int(head.split()[1]), await self.reader.readexactly(int(size or 0))
 
-    async def get(self, path: str, extra: str = "") -> tuple[int, bytes]:
+    async def get(self, path: str, key: str | None = KEY) -> tuple[int, bytes]:
+        extra = f"Authorization: Bearer {key}\r\n" if key else ""
         return await self.ask(f"GET {path} HTTP/1.1\r\nHost: x\r\n{extra}\r\n".encode())
+
+    async def ended(self) -> bool:
+        async with asyncio.timeout(LIMIT):
+            return await self.reader.read() == b""
 
 
 class Port:
@@ -58,8 +66,8 @@ class Port:
         return HttpPeer(reader, writer)
 
 
-def accepting() -> Server:
-    server = Server()
+def accepting(**options: Any) -> Server:
+    server = Server(**options)
 
     @server.authenticator
     async def authenticate(data: dict[str, str], _: object) -> User:
@@ -75,7 +83,7 @@ async def port(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         inside = server_side(make_certificate(tmp_path / "certificate.pem"))
         outside = ssl.create_default_context()
         outside.check_hostname, outside.verify_mode = False, ssl.CERT_NONE
-    api = DispatchApi(server, key=KEY, port=None, limits=ApiLimits(max_connections=3))
+    api = DispatchApi(server, key=KEY, port=None, limits=ApiLimits(max_connections=3, body_timeout=2 * LIMIT))
     async with serve(server, "127.0.0.1", 0, api, ssl=inside) as endpoint:
         port = Port(endpoint, api, outside)
         async with port.stack:
@@ -88,7 +96,7 @@ async def test_paths_tell_what_a_request_is_for(port: Port) -> None:
     assert [status for status, _ in answers] == [200, 200, 404]
     dispatch = b'{"message":{"op":0,"d":1,"t":"T"},"recipients":["1"]}'
     head = f"POST {DISPATCH.path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(dispatch)}\r\n"
-    assert (await peer.ask(head.encode() + b"\r\n" + dispatch))[0] == 401
+    assert (await (await port.peer()).ask(head.encode() + b"\r\n" + dispatch))[0] == 401
     known = f"{head}Authorization: Bearer {KEY}\r\nUpgrade: h2c\r\n\r\n".encode()
     status, receipts = await peer.ask(known + dispatch)
     assert (status, type(json.loads(receipts))) == (200, dict), "another upgrade is none that is asked of us"
@@ -147,14 +155,82 @@ async def test_connections_beyond_the_limit_are_answered(
     assert [(await peer.get("/health/live"))[0] for peer in kept] == [200] * 3
     refused = await port.peer()
     assert (await refused.get("/health/live"))[0] == 503
-    async with asyncio.timeout(LIMIT):
-        assert await refused.reader.read() == b"", "and closed"
+    assert await refused.ended()
     kept[0].writer.close()
     await kept[0].writer.wait_closed()
     async with asyncio.timeout(LIMIT):
         while (await (await port.peer()).get("/health/live"))[0] != 200:
             await asyncio.sleep(0.01)
     assert [line.getMessage() for line in caplog.records if line.levelno >= logging.ERROR] == []
+
+
+async def test_a_connection_is_kept_for_those_with_a_key_alone(port: Port) -> None:
+    large = b"x" * 4_000_000
+    post = f"POST {DISPATCH.path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(large)}\r\n\r\n".encode()
+    for path, key, expected in (
+        ("/health/live", None, 200),
+        ("/metrics", None, 401),
+        ("/metrics", "another key of sixteen", 401),
+        ("/v1/nothing", None, 404),
+    ):
+        peer = await port.peer()
+        assert [(await peer.get("/metrics"))[0], (await peer.get(path, key))[0]] == [200, expected]
+        assert await peer.ended(), path
+    peer = await port.peer()
+    assert (await peer.ask(post + large))[0] == 401, "which no reset overtakes"
+    assert await peer.ended()
+    last = await port.peer()
+    async with asyncio.timeout(LIMIT):
+        while b"mesa_api_connections 1.0" not in (await last.get("/metrics"))[1]:
+            await asyncio.sleep(0.01)
+
+
+async def test_strangers_of_one_address_leave_places_to_dispatchers() -> None:
+    server = accepting(limits={"max_unauthenticated_per_address": 2, "exempt_networks": None})
+    api = DispatchApi(server, key=KEY, port=None, limits=ApiLimits(max_connections=4))
+    slow = f"POST {DISPATCH.path} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n".encode()
+    async with serve(server, "127.0.0.1", 0, api) as endpoint:
+        port = Port(endpoint, api)
+        async with port.stack:
+            first, second = await port.peer(), await port.peer()
+            for peer in (first, second):
+                peer.writer.write(slow)
+            limits = server.connection_limits
+            async with asyncio.timeout(LIMIT):
+                while limits.admit(port, "127.0.0.1"):
+                    limits.left(port)
+                    await asyncio.sleep(0.01)
+            third = await port.peer()
+            third.writer.write(slow)
+            async with asyncio.timeout(LIMIT):
+                answer = (await third.reader.read()).lower()
+            assert answer.startswith(b"http/1.1 503")
+            assert b"\r\nretry-after: " in answer
+            assert b"\r\nconnection: close\r\n" in answer
+            assert limits.refused["max_unauthenticated_per_address"] == 2, "that, and the look above"
+            async with AsyncDispatcher(api.url, key=KEY) as dispatcher:
+                await dispatcher.dispatch(Message(0, 1, "N"), ["1"])
+            assert [(await first.ask(b"x" * 9))[0], await first.ended()] == [401, True]
+            again = await port.peer()
+            assert (await again.get("/health/live", None))[0] == 200, "the place of the first is free"
+            assert (await again.ended(), limits.refused.total()) == (True, 2)
+            taken_back = await port.peer()
+            assert [(await taken_back.get("/health/live"))[0], (await taken_back.ask(UPGRADE))[0]] == [
+                200,
+                101,
+            ]
+
+
+async def test_a_stranger_is_the_client_that_a_trusted_proxy_names() -> None:
+    server = accepting(
+        limits={"max_unauthenticated_per_address": 1, "exempt_networks": None},
+        trusted_proxies=["127.0.0.0/8"],
+    )
+    strangers = Strangers(server, ApiKeys(KEY))
+    proxy = "127.0.0.1", 1
+    clients = [(b"x-forwarded-for", f"203.0.113.{n}".encode()) for n in (1, 2, 1)]
+    assert [strangers.admit(field, proxy, [field]) for field in clients[:2]] == [True, True]
+    assert [strangers.admit(object(), proxy, [clients[2]]), strangers.admit(proxy, None, [])] == [False, True]
 
 
 async def test_a_dispatcher_reaches_a_client_by_one_address() -> None:
@@ -168,6 +244,20 @@ async def test_a_dispatcher_reaches_a_client_by_one_address() -> None:
                 receipt = await dispatcher.dispatch(Message(0, number, "N"), ["1"])
                 assert receipt.deliveries["1"].online == 1
         assert [frame["d"] for frame in await peer.messages(3)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("host", "has_tls"), [("0.0.0.0", False), ("0.0.0.0", True), ("127.0.0.1", False)])
+async def test_plain_http_for_other_machines_is_warned_of(
+    host: str, has_tls: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = accepting()
+    inside = server_side(make_certificate(tmp_path / "certificate.pem")) if has_tls else None
+    async with serve(server, host, 0, DispatchApi(server, key=KEY, port=None), ssl=inside):
+        pass
+    warned = [line.getMessage() for line in caplog.records if line.levelno == logging.WARNING]
+    named = [line.partition(" over plain HTTP: ")[0] for line in warned]
+    is_open = host == "0.0.0.0" and not has_tls
+    assert named == ([f"the dispatch API listens on {host}"] if is_open else [])
 
 
 async def test_there_is_no_api_without_a_port_and_no_second_one() -> None:

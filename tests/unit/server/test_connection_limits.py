@@ -156,6 +156,24 @@ def test_handshakes_of_an_address_are_counted_apart_and_without_an_authenticator
     assert (limits.handshakes, len(limits._handshakes)) == (0, 0)
 
 
+def test_connections_of_another_service_count_as_those_without_a_login() -> None:
+    limits = counting(max_unauthenticated_per_address=2)
+    limits.opened("client", PUBLIC)
+    assert [limits.admit(name, PUBLIC) for name in ("a", "b")] == [True, False]
+    assert (limits.reached(PUBLIC), limits.reached("203.0.113.8")) == (PER_ADDRESS, None)
+    assert limits.refused == {PER_ADDRESS: 1}
+    for _ in range(2):
+        limits.left("a")
+    assert (limits.reached(PUBLIC), limits.admit("b", PUBLIC)) == (None, True)
+    guests = counting(max_connections=1, max_unauthenticated_per_address=1)
+    guests.has_authenticator = False
+    guests.opened("client", PUBLIC)
+    assert [guests.admit(name, PUBLIC) for name in ("a", "b")] == [True, False], "clients are none there"
+    guests.closed("client", PUBLIC)
+    guests.left("a")
+    assert (len(guests._by_network), len(guests._known), guests.reached(PUBLIC)) == (0, 0, None)
+
+
 def test_nothing_is_kept_of_addresses_that_have_left() -> None:
     limits = counting()
     for n in range(100):
