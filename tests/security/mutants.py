@@ -490,7 +490,7 @@ GROUPS = (
         ("unit/server/test_connection_limits.py", "security/test_connection_limits.py"),
         {
             "limits.max_connections": ("limits.max_connections is not None and", "False and"),
-            "limits.max_unauthenticated_per_address": ("if self._by_network[network] >= most", "if False"),
+            "limits.max_unauthenticated_per_address": ("or self._by_network[network] < most", "or True"),
             "handshakes of an address": ("most is not None and self._handshakes[network] >= most:", "False:"),
             "limits.max_connections_per_id": (
                 "return most is None or others < most or self._limits.when_id_is_full",
@@ -679,6 +679,17 @@ GROUPS = (
                 "async with asyncio.timeout(REFUSAL):",
                 "async with asyncio.timeout(None):",
             ),
+        },
+    ),
+    Group(
+        "http_server/service.py",
+        ("system/http/test_one_port.py",),
+        {
+            "connections without a key end": (
+                "        self.headers.append(CLOSE_HEADER)",
+                "        _ = (CLOSE_HEADER)",
+            ),
+            "connections without a key of an address": ("if is_admitted else _REFUSED_STRANGER", ""),
         },
     ),
     Group(
@@ -886,9 +897,9 @@ GROUPS = (
         "server/authentication.py",
         ("system/server/test_expiry.py",),
         {
-            "logins that have ended before": ("user.expires_at <= time.time():", "False:"),
+            "logins that have ended before": ("user.expires_at <= unix_time():", "False:"),
             "clients hear when a login ends": (
-                "None if user is None or user.expires_at is None else user.expires_at - time.time()",
+                "None if user is None or user.expires_at is None else user.expires_at - unix_time()",
                 "None",
             ),
         },
