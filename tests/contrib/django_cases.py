@@ -1,8 +1,13 @@
 """What Django's own test runner runs: the application inside a project."""
 
+import os
 import re
+import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from threading import Barrier, BrokenBarrierError
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -19,6 +24,8 @@ from django.test import TestCase, override_settings
 
 from mesa_ws import BackendUnavailable, Dispatcher, InvalidInput, Message, Refused, Server
 from mesa_ws.contrib import django as mesa
+from mesa_ws.contrib.django import dispatching
+from mesa_ws.contrib.django.configuration import DEFAULTS
 
 HI = Message(0, {"text": "hi"}, "HI")
 
@@ -54,6 +61,30 @@ class DispatchTests(TestCase):
             assert isinstance(one, Dispatcher)
             one.close()
         assert mesa.dispatcher() is self.recorder  # type: ignore[comparison-overlap]
+
+    def test_threads_that_come_at_once_get_one_dispatcher(self) -> None:
+        both = Barrier(2)
+
+        def configured() -> dict[str, Any]:
+            with suppress(BrokenBarrierError):
+                both.wait(0.5)  # for a second thread, which has to wait for its turn
+            return {**DEFAULTS, "DISPATCHER": Recorder()}
+
+        with (
+            overridden(),
+            mock.patch.object(dispatching, "configured", configured),
+            ThreadPoolExecutor(2) as threads,
+        ):
+            one, other = threads.map(lambda _: mesa.dispatcher(), range(2))
+        assert one is other
+
+    def test_a_worker_may_be_forked_while_a_thread_gets_the_dispatcher(self) -> None:
+        with dispatching._in_turn[-1]:
+            worker = os.fork()
+            if worker == 0:
+                signal.alarm(20)  # ends a worker that waits
+                os._exit(mesa.dispatcher() is not self.recorder)  # type: ignore[comparison-overlap]
+        assert os.waitpid(worker, 0)[1] == 0
 
     def test_a_message_leaves_when_the_transaction_is_committed(self) -> None:
         recipients = ["1"]
@@ -214,6 +245,11 @@ class ConfigurationTests(TestCase):
         assert getattr(server.handlers.authenticator, "__name__", None) == "authenticate_session"
         with overridden(SERVER="tests.contrib.django_cases.MADE"):
             assert mesa.make_server() is MADE
+            with self.assertRaisesMessage(
+                ImproperlyConfigured, "to make a server with namespace, got the path"
+            ):
+                mesa.make_server(namespace="other")
+        assert mesa.make_server(namespace="other").namespace == "other"
         with (
             overridden(SERVER="tests.contrib.django_cases.HI"),
             self.assertRaisesMessage(ImproperlyConfigured, "expected a Server, got Message"),

@@ -12,4 +12,4 @@ def test_the_application_of_django() -> None:
     command = [sys.executable, "-W", "error", "-m", "django", "test", "tests.contrib.django_cases", settings]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    assert "Ran 16 tests" in done.stderr
+    assert "Ran 18 tests" in done.stderr

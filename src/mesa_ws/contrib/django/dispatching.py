@@ -1,7 +1,9 @@
 """The dispatcher of a process, and messages that are sent when a transaction is committed."""
 
+import os
 from collections.abc import Iterable, Mapping
 from functools import cache
+from threading import Lock
 from typing import Any
 
 from django.core.signals import setting_changed
@@ -14,7 +16,6 @@ from ...settings import Durability
 from .configuration import configured, shared_options
 
 
-@cache
 def dispatcher() -> Dispatcher:
     """Return the dispatcher of this process, for any thread.
 
@@ -24,6 +25,18 @@ def dispatcher() -> Dispatcher:
         ImproperlyConfigured: the setting `MESA` is wrong.
         InvalidSettings: the dispatcher cannot use it.
     """
+    with _in_turn[-1]:
+        return _make()
+
+
+_in_turn = [Lock()]
+"""The lock of this process: threads that come at once get one dispatcher."""
+
+os.register_at_fork(after_in_child=lambda: _in_turn.append(Lock()))  # another thread may have held that one
+
+
+@cache
+def _make() -> Dispatcher:
     found = configured()
     given = found["DISPATCHER"]
     if not isinstance(given, Mapping):
@@ -70,7 +83,7 @@ def dispatch_on_commit(
 
 def _forget(*, setting: str, **_: Any) -> None:
     if setting == "MESA":
-        dispatcher.cache_clear()
+        _make.cache_clear()
 
 
 setting_changed.connect(_forget)  # by a test that overrides settings
