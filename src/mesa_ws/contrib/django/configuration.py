@@ -49,18 +49,23 @@ def shared_options(found: Mapping[str, Any]) -> dict[str, Any]:
 def make_server(**options: Any) -> Server:
     """Make the server that the setting `MESA` describes, with its authenticator.
 
-    Where `MESA["SERVER"]` names a server of the project, returns that.
+    Where `MESA["SERVER"]` names a server of the project, returns that, and takes no options.
 
     Args:
         options: arguments of `Server` besides those of the setting.
 
     Raises:
-        ImproperlyConfigured: the setting is wrong, or names something else.
+        ImproperlyConfigured: the setting is wrong, or there are options for a server that is made.
         ImportError: what it names cannot be imported.
         InvalidSettings: the server cannot use it.
     """
     found = configured()
     if isinstance(found["SERVER"], str):
+        if options:
+            raise ImproperlyConfigured(
+                f'MESA["SERVER"]: expected a dictionary, to make a server with {", ".join(options)}, '
+                f"got the path {found['SERVER']!r} of one that is made"
+            )
         server = import_string(found["SERVER"])
         if not isinstance(server, Server):
             raise ImproperlyConfigured(f'MESA["SERVER"]: expected a Server, got {type(server).__name__}')
