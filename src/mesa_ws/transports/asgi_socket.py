@@ -218,7 +218,10 @@ class AsgiTransport:
         if self._close is not None or self._is_cut:
             return
         text = event.get("text")
-        payload: bytes = event["bytes"] if text is None else text.encode()
+        payload: bytes | None = event.get("bytes") if text is None else text.encode()
+        if payload is None:
+            self._connection.obey(Close(CloseCode.PROTOCOL_ERROR, "message without text and without bytes"))
+            return
         if len(payload) > self._max_message:
             why = f"message of more than {self._max_message} bytes"
             self._connection.obey(Close(CloseCode.TOO_BIG, why))

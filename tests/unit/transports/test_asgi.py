@@ -561,6 +561,16 @@ async def test_bytes_are_read_as_text_and_what_is_too_big_closes_1009() -> None:
         assert (await client.end())["code"] == 1009
 
 
+@pytest.mark.parametrize("nothing", [{}, {"text": None}, {"text": None, "bytes": None}])
+async def test_an_event_without_a_message_is_an_error_of_the_protocol(nothing: dict[str, Any]) -> None:
+    server = accepting()
+    async with serving(server):
+        client = WebSocketServer(server)
+        await client.log_in()
+        client.incoming.put_nowait({"type": "websocket.receive", **nothing})
+        assert (await client.end())["code"] == CloseCode.PROTOCOL_ERROR
+
+
 async def test_a_bug_ends_one_connection(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
