@@ -138,7 +138,7 @@ def _of_delivery(server: Node) -> Iterator[Family]:
     told, orders = "Stored messages that clients lost, and were told of.", fanout.orders
     yield counter("messages_lost_and_told", told, fanout.lost_and_told)
     yield counter("broadcasts_lost", "Messages to everybody that this server missed.", fanout.broadcasts.lost)
-    position = orders._reader.position
+    position = orders.position
     yield gauge("orders_position", "Newest order carried out here.", position.sequence if position else 0)
     waiting = len(orders.waiting or ())
     yield gauge("orders_waiting_messages", "Messages that wait until orders are read.", waiting)

@@ -103,6 +103,11 @@ class OrderFollower:
         self.waiting = None
         self._settled.set()
 
+    @property
+    def position(self) -> Position | None:
+        """That of the newest order carried out here; None until it is known where the orders are."""
+        return self._reader.position
+
     def take(self, envelope: Envelope) -> None:
         """Take an order from the bus; where others may be missing before it, read them first."""
         [position] = envelope.positions
