@@ -85,7 +85,11 @@ def _uses() -> Iterator[Use]:
                 program = PROGRAMS.get(code)
                 if program is not None and DJANGO not in program.parents and "__main__" in code:
                     yield Use(name, line, f"import runpy; runpy.run_path({str(program)!r})", program.parent)
-                elif language == "python" and name != PROJECT.page:  # the project's settings come first
+                elif (
+                    language != "python" or name == PROJECT.page or DJANGO in getattr(program, "parents", ())
+                ):
+                    continue  # the project's settings come first
+                else:
                     yield Use(name, line, "\n".join(_imports(dedent(code))), ROOT)
 
 

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from ..concurrency.limited_log import LimitedLog
 from ..concurrency.tasks import start
 from ..errors import ListenFailed
+from ..text import plain
 
 ATTEMPTS = 16
 """Free ports that are tried until one is free on every address."""
@@ -61,7 +62,7 @@ async def listen(hosts: HostOrHosts, port: int, *, backlog: int, who: str = "") 
 
 def advertised_host(hosts: HostOrHosts) -> str:
     """Return the host to name to clients: the first one, or one that stands for every address."""
-    return listed(hosts)[0] or "localhost"
+    return plain(listed(hosts)[0]) or "localhost"
 
 
 def authority(hosts: HostOrHosts, port: int) -> str:
