@@ -1,5 +1,7 @@
 """A Flask application that sends to users, whichever server they are connected to."""
 
+from typing import Any
+
 from flask import Flask, request
 
 from mesa_ws import BackendError, Message
@@ -8,10 +10,11 @@ from mesa_ws.contrib.flask import Mesa
 mesa = Mesa()
 
 
-def create_app() -> Flask:
+def create_app(**config: Any) -> Flask:
     app = Flask(__name__)
     app.config["MESA"] = {"namespace": "shop", "sync": True}
     app.config.from_prefixed_env()  # FLASK_MESA__url is the Redis
+    app.config.from_mapping(config)  # of a test
     mesa.init_app(app)
 
     @app.post("/orders/<number>/ship")

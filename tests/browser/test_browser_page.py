@@ -5,12 +5,7 @@ later steps. With `MESA_WALK=1`, `python -m venv` and pip do it, as for a newcom
 """
 
 import asyncio
-import os
 import re
-import shlex
-import sys
-import time
-from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -34,9 +29,10 @@ from mesa_ws import (
 from tests.closing_report import ClosingReport
 from tests.redis_server import RedisServer
 from tests.system.server.sync import unproven, until_unproven
-from tests.wheel import ROOT, build_wheel, uv
+from tests.wheel import ROOT, build_wheel
 
 from .chromium import PATIENCE, Windows
+from .walking import Walk
 from .web import Web
 
 if TYPE_CHECKING:
@@ -49,61 +45,6 @@ BLOCKS = re.findall(r"^```(\w+)[^\n]*\n(.*?)^```", TEXT, re.DOTALL | re.MULTILIN
 START, HTML, DISPATCH, TOKEN, MISSING, SENDING = (code for _, code in BLOCKS)
 
 [PLAIN_SCRIPT] = re.findall(r'`(<script src="http://localhost:4000/mesa.js"></script>)`', TEXT)
-
-
-class Walk:
-    """The commands of a newcomer, in an environment of their own, and their durations."""
-
-    def __init__(self, folder: Path, stack: AsyncExitStack) -> None:
-        self.folder = folder
-        self.seconds: dict[str, float] = {}
-        self._environment = folder / "environment"
-        self._stack = stack
-        self._last = time.monotonic()
-
-    def done(self, step: str) -> None:
-        now = time.monotonic()
-        self.seconds[step] = now - self._last
-        self._last = now
-
-    async def install(self, line: str, wheel: Path) -> None:
-        """Run a `pip install`, with the wheel in place of the package's name."""
-        assert line == "pip install mesa-ws"
-        self._last = time.monotonic()
-        if os.environ.get("MESA_WALK"):
-            await self._ended(await self.run(f"{sys.executable} -m venv {self._environment}"))
-            self.done("python -m venv")
-            await self._ended(await self.run(f"pip install --quiet --disable-pip-version-check {wheel}"))
-            self.done("pip install")
-        else:
-            await asyncio.to_thread(uv, "venv", "--python", sys.executable, str(self._environment))
-            await asyncio.to_thread(uv, "pip", "install", "--python", str(self._environment), str(wheel))
-            self.done("installed by uv")
-
-    async def run(self, line: str, **settings: str) -> Process:
-        """Start a command of the environment; it is stopped at the end."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("MESA_", "PYTHON"))}
-        path = f"{self._environment / 'bin'}:{os.environ['PATH']}"
-        process = await asyncio.create_subprocess_exec(
-            *shlex.split(line), cwd=self.folder, env=kept | settings | {"PATH": path}, stdout=PIPE
-        )
-        self._stack.push_async_callback(_stop, process)
-        return process
-
-    async def type(self, line: str, **settings: str) -> str:
-        """Run a line to its end, and return its output."""
-        return await self._ended(await self.run(line, **settings))
-
-    async def _ended(self, process: Process) -> str:
-        printed, _ = await process.communicate()
-        assert process.returncode == 0, printed
-        return printed.decode()
-
-
-async def _stop(process: Process) -> None:
-    if process.returncode is None:
-        process.terminate()
-    await process.wait()
 
 
 async def test_from_nothing_to_a_message(

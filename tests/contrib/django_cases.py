@@ -262,7 +262,7 @@ class ConfigurationTests(TestCase):
         blocks = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
         names: dict[str, Any] = {}
         for block in blocks:
-            if block.startswith(("INSTALLED_APPS", "from ")):
+            if block.startswith(("INSTALLED_APPS =", "from ")):
                 exec(compile(block, "django.md", "exec"), names)
         assert self.found(**names["MESA"]) == []
         assert names["server"].handlers.authenticator is mesa.authenticate_token

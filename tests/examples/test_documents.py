@@ -71,6 +71,7 @@ def test_python_in_the_documentation_parses_and_its_imports_exist(page: str, cod
         ("howto/testing.md", "fastapi_app/test_api.py"),
         ("howto/testing.md", "django_project/orders/tests.py"),
         ("howto/testing.md", "celery_tasks/test_tasks.py"),
+        ("howto/testing.md", "flask_app/test_shop.py"),
         ("howto/testing.md", "chat/conftest.py"),
         ("howto/testing.md", "chat/test_worker.py"),
         ("howto/dispatch-on-commit.md", "on_commit/with_django.py"),

@@ -34,7 +34,7 @@ OURS = {
 """Modules of the examples."""
 
 DJANGO = ROOT / "examples" / "django_project"
-"""Examples that are imported as a whole."""
+"""An example that is imported as a whole, after its settings."""
 
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
 HEADING = re.compile(r"^## .*$", re.MULTILINE)
@@ -74,6 +74,10 @@ def _imports(code: str) -> list[str]:
     return found
 
 
+def _is_in(folder: Path, program: Path | None) -> bool:
+    return program is not None and folder in program.parents
+
+
 def _uses() -> Iterator[Use]:
     for page in PAGES:
         name = page.relative_to(ROOT).as_posix()
@@ -83,13 +87,9 @@ def _uses() -> Iterator[Use]:
             line = (_lines(section) or [default])[0]
             for _, language, code in FENCE.findall(section):
                 program = PROGRAMS.get(code)
-                if program is not None and DJANGO not in program.parents and "__main__" in code:
+                if program is not None and not _is_in(DJANGO, program) and "__main__" in code:
                     yield Use(name, line, f"import runpy; runpy.run_path({str(program)!r})", program.parent)
-                elif (
-                    language != "python" or name == PROJECT.page or DJANGO in getattr(program, "parents", ())
-                ):
-                    continue  # the project's settings come first
-                else:
+                elif language == "python" and name != PROJECT.page and not _is_in(DJANGO, program):
                     yield Use(name, line, "\n".join(_imports(dedent(code))), ROOT)
 
 

@@ -20,26 +20,21 @@ SECTIONS = dict(re.findall(r"^##+ (\w.*?)\n(.*?)(?=^##+ |\Z)", PAGE, re.DOTALL |
 LIMIT = 30.0
 KEY = "0123456789abcdef"
 
-DJANGO = """
-from django.http import HttpResponse
-from django.urls import path
+DJANGO = "SECRET_KEY, ROOT_URLCONF, ALLOWED_HOSTS, MIDDLEWARE = 'x', 'shop.urls', ['*'], []"
 
-async def alert(request):
-    from main import server
-    from mesa_ws import Message
-    await server.send(Message(0, {"text": request.GET["text"]}, "ALERT"))
-    return HttpResponse(status=202)
-
-SECRET_KEY, ROOT_URLCONF, ALLOWED_HOSTS, MIDDLEWARE = "x", "settings", ["*"], []
-urlpatterns = [path("alerts", alert)]
-"""
+FILES = {"Django": ("shop/asgi.py", "shop/urls.py")}
+"""Where a section has its programs saved."""
 
 LOGGED = "import logging\nlogging.basicConfig(level='INFO')\n"
 
 
+def blocks(section: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", SECTIONS[section], re.DOTALL | re.MULTILINE)
+
+
 def block(section: str, language: str) -> str:
-    [found] = re.findall(rf"^```{language}\n(.*?)^```", SECTIONS[section], re.DOTALL | re.MULTILINE)
-    return str(found)
+    [found] = blocks(section, language)
+    return found
 
 
 def free_port() -> int:
@@ -100,10 +95,14 @@ async def connected(url: str) -> Client:
 async def test_each_framework_and_each_server_carries_websockets(
     framework: str, carrier: str, tmp_path: Path
 ) -> None:
-    (tmp_path / "main.py").write_text(LOGGED + block(framework, "python"))
-    (tmp_path / "settings.py").write_text(DJANGO)
+    files = FILES.get(framework, ("main.py",))
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop/settings.py").write_text(DJANGO)
+    for file, program in zip(files, blocks(framework, "python"), strict=True):
+        (tmp_path / file).write_text(LOGGED + program)
     port = free_port()
-    async with running(block(carrier, "sh"), port, tmp_path) as process:
+    command = block(carrier, "sh").replace("main", files[0].removesuffix(".py").replace("/", "."))
+    async with running(command, port, tmp_path) as process:
         client = await connected(f"ws://127.0.0.1:{port}/ws/")
         async with asyncio.timeout(LIMIT):
             await client.authenticate({"id": "1"})

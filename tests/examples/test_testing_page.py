@@ -31,6 +31,7 @@ execute_from_command_line(["manage.py", "test", "--failfast"])
 
 EXAMPLES: Mapping[str, tuple[str, str]] = {
     "fastapi_app": ("pytest, fastapi.testclient, jwt, mesa_ws.contrib.fastapi, mesa_ws.testing", PYTEST),
+    "flask_app": ("pytest, flask, mesa_ws.contrib.flask, mesa_ws.testing", PYTEST),
     "celery_tasks": ("pytest, mesa_ws.contrib.celery, mesa_ws.testing", PYTEST),
     "chat": ("pytest, mesa_ws.testing", PYTEST),
     "django_project": ("django.test.runner, mesa_ws.contrib.celery, mesa_ws.testing", DJANGO),
@@ -64,6 +65,19 @@ MUTANTS = [
         "    await dispatcher.dispatch(message, note.to)\n        receipt = await",
     ),
     ("fastapi_app", "api.py", 'idempotency_key=f"{caller}-{number}"', "idempotency_key=None"),
+    (
+        "flask_app",
+        "shop.py",
+        "mesa.dispatcher.dispatch(message, [owner],",
+        "mesa.dispatcher.dispatch(message, [],",
+    ),
+    (
+        "flask_app",
+        "shop.py",
+        "            receipt = ",
+        "            mesa.dispatcher.dispatch(message, [owner])\n            receipt = ",
+    ),
+    ("flask_app", "shop.py", 'idempotency_key=f"{number}-shipped"', "idempotency_key=None"),
     ("celery_tasks", "tasks.py", '("packed", "handed over", "shipped")', '("packed", "shipped")'),
     (
         "celery_tasks",
