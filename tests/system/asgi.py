@@ -38,8 +38,8 @@ async def uvicorn_of(app: Any, host: str = "127.0.0.1", port: int = 0, **options
     quiet: dict[str, Any] = {"log_config": None, "log_level": logging.CRITICAL, "access_log": False}
     quiet |= {"ws_ping_interval": None, "ws_per_message_deflate": False, "lifespan": "off"}
     loggers = [logging.getLogger(f"uvicorn.{name}") for name in ("error", "access", "asgi")]
-    levels = [each.level for each in loggers]
-    config = uvicorn.Config(app, host, port, **quiet | options)  # sets their levels, for the whole process
+    before = [(each, each.level, each.propagate, each.handlers) for each in loggers]
+    config = uvicorn.Config(app, host, port, **quiet | options)  # changes them, for the whole process
     running = uvicorn.Server(config)
     config.load()
     running.lifespan = config.lifespan_class(config)
@@ -48,5 +48,6 @@ async def uvicorn_of(app: Any, host: str = "127.0.0.1", port: int = 0, **options
         yield running.servers[0].sockets[0].getsockname()[1]
     finally:
         await running.shutdown()
-        for each, level in zip(loggers, levels, strict=True):
+        for each, level, propagate, handlers in before:
             each.setLevel(level)
+            each.propagate, each.handlers = propagate, handlers

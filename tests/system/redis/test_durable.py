@@ -147,7 +147,7 @@ async def test_an_order_to_all_nodes_is_held_by_replicas_that_are_online(
     await until_replicas(client, 1)
     replica.freeze()
     order = prepare_order(["alice"], 1008, "", 100.0).envelope()
-    async with over("asyncio", own_redis.url, namespace, timeout=1.0) as dispatch:
+    async with over("asyncio", own_redis.url, namespace, timeout=3.0) as dispatch:
         with pytest.raises(BackendUnavailable, match="stored, but only 0 of 1 replicas confirmed in time"):
             await asyncio.wait_for(dispatch(order), LIMIT)
 
