@@ -22,7 +22,7 @@ from tests.ports import free_port
 from tests.redis_server import RedisServer
 from tests.wheel import ROOT, build_wheel
 
-from .chromium import Windows
+from .chromium import PATIENCE, Windows
 from .walking import IS_TIMED, Walk
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class Reader:
             await self._walk.type(line)
 
     async def _open(self, fragment: str) -> None:
-        async with asyncio.timeout(LIMIT):
+        async with asyncio.timeout(PATIENCE):
             for port in self._ports:
                 await listening(port)
         address = (self._walk.folder / "page.html").as_uri() + fragment
@@ -208,5 +208,5 @@ async def test_from_an_empty_folder_to_a_message(
     walk.done("first message")
     assert await reader.page.inner_text("#messages") == f"{expected}\n"
     await reader.page.close()  # stop it before its server
-    seconds = ", ".join(f"{step} {spent:.1f} s" for step, spent in walk.seconds.items())
+    seconds = ", ".join(f"{step} {spent:.2f} s" for step, spent in walk.seconds.items())
     ClosingReport.of(pytestconfig).add("the pages about frameworks", f"{name}: {seconds}")
