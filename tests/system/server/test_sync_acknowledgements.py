@@ -154,7 +154,7 @@ async def test_pauses_between_redelivered_messages_can_be_had(serving: Serving, 
     await send(server, 4)
     frames = await peer.messages(4)
     assert data(frames) == [1, 2, 3, 4]
-    assert asyncio.get_running_loop().time() - started >= 0.3
+    assert asyncio.get_running_loop().time() - started > 0.299  # whole milliseconds of uvloop
 
 
 async def test_wire_2_gets_what_is_stored_without_pauses(serving: Serving, join: Joining) -> None:
