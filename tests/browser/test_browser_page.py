@@ -182,7 +182,7 @@ async def test_the_scripts_do_what_the_page_says_of_them(page: "Page", web: Web,
         redis.stop()
 
 
-async def test_who_the_user_is(page: "Page", site: Site) -> None:
+async def test_who_the_user_is(site: Site, page: "Page") -> None:
     await page.goto(site.address(""))
     script = """async (url) => {
       const refused = async (token) => {
@@ -204,7 +204,7 @@ async def test_who_the_user_is(page: "Page", site: Site) -> None:
     assert site.said == ["anonymous", "bob"]
 
 
-async def test_what_counts_as_handled(page: "Page", site: Site) -> None:
+async def test_what_counts_as_handled(site: Site, page: "Page") -> None:
     await page.goto(site.address('window.mesa = new MesaClient("/ws", { token: "alice" });'))
     await site.send("alice", 1, 2, 3)
     await page.evaluate("mesa.request('MEMBERS', { room: 7 })")  # its answer comes after the messages
@@ -284,7 +284,7 @@ async def test_who_comes_later_is_told_how_much_was_missed(context: "BrowserCont
         await shown(tab, "2 lost", 4)
 
 
-async def test_sending_and_asking(page: "Page", site: Site) -> None:
+async def test_sending_and_asking(site: Site, page: "Page") -> None:
     await page.goto(site.address(""))
     script = """async (url) => {
       let enter;
@@ -308,7 +308,7 @@ async def test_sending_and_asking(page: "Page", site: Site) -> None:
     assert caught.value.code == "hidden"
 
 
-async def test_the_connection_and_numbers(page: "Page", site: Site) -> None:
+async def test_the_connection_and_numbers(site: Site, page: "Page") -> None:
     await page.goto(
         site.address("""
           window.mesa = new MesaClient("/ws", { token: "alice", reconnect: { interval: 600 } });
@@ -334,7 +334,7 @@ async def test_the_connection_and_numbers(page: "Page", site: Site) -> None:
     assert await page.evaluate("mesa.state") == "closed"
 
 
-async def test_the_plain_script_has_all_that_the_module_has(page: "Page", site: Site) -> None:
+async def test_the_plain_script_has_all_that_the_module_has(site: Site, page: "Page") -> None:
     await page.goto(site.address(""))
     names = "url => import(`${url}/mesa.mjs`).then((module) => [Object.keys(module), Object.keys(Mesa)])"
     module, plain = await page.evaluate(names, site.url.replace("ws:", "http:"))
