@@ -1081,7 +1081,7 @@ GROUPS = (
                 "about = Standing(position=read_newest_order(known))",
                 "about = Standing()",
             ),
-            "a login learns of orders": ("._replace(standing=read_standing(known))", ""),
+            "a login learns of orders": ("answer, read_standing(known))", "answer, Standing())"),
         },
     ),
     Group(

@@ -2,9 +2,10 @@
 
 import asyncio
 import time
+from collections.abc import Iterable
 
 from ..messages.envelope import Envelope
-from ..messages.order import OrderReceipt, position_of
+from ..messages.order import Order, OrderReceipt, position_of, prepare_order
 from .base import AsyncBus, BlockingBus
 from .queries import CarriedOut
 
@@ -13,6 +14,15 @@ PATIENCE = 1.0
 
 PAUSE = 0.02
 """Seconds between two questions whether they have."""
+
+
+def prepare_revocation(ids: Iterable[str], code: int, reason: str, issued_before: float | None) -> Order:
+    """Check an order to revoke, of logins that were issued until now if no time is given.
+
+    Raises:
+        InvalidInput: as `prepare_order`.
+    """
+    return prepare_order(ids, code, reason, time.time() if issued_before is None else issued_before)
 
 
 async def give(bus: AsyncBus, order: Envelope) -> OrderReceipt:

@@ -1,12 +1,11 @@
 """The dispatcher for asyncio."""
 
 import logging
-import time
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self, overload
 
-from ..backend.orders import give
+from ..backend.orders import give, prepare_revocation
 from ..backend.presence import ClusterPresence
 from ..backend.queries import CarriedOut, Heads
 from ..backend.urls import DEFAULT_TIMEOUT, DEFAULT_URL, SharedUrl, async_bus, reserved_on
@@ -133,7 +132,7 @@ class AsyncDispatcher:
         idempotency_key: str | None = None,
     ) -> OrderReceipt:
         """End the logins of ids, and refuse them; see `Dispatcher.revoke`."""
-        order = prepare_order(ids, code, reason, time.time() if issued_before is None else issued_before)
+        order = prepare_revocation(ids, code, reason, issued_before)
         return await give(self._bus, order.envelope(idempotency_key))
 
     @overload

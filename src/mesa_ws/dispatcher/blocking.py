@@ -1,12 +1,11 @@
 """The dispatcher for threads, scripts and workers."""
 
 import logging
-import time
 from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self, overload
 
-from ..backend.orders import give_blocking
+from ..backend.orders import give_blocking, prepare_revocation
 from ..backend.presence import BlockingClusterPresence
 from ..backend.queries import CarriedOut, Heads
 from ..backend.urls import DEFAULT_TIMEOUT, DEFAULT_URL, SharedUrl, blocking_bus, reserved_on
@@ -232,7 +231,7 @@ class Dispatcher:
             BackendError: as in `disconnect`.
             Unsupported: as in `disconnect`.
         """
-        order = prepare_order(ids, code, reason, time.time() if issued_before is None else issued_before)
+        order = prepare_revocation(ids, code, reason, issued_before)
         warn_in_event_loop()
         return give_blocking(self._bus, order.envelope(idempotency_key))
 

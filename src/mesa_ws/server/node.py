@@ -1,14 +1,13 @@
 """A server node: a server without its sockets."""
 
 import logging
-import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import count
 from typing import TypeVar, Unpack
 
 from ..backend.base import AsyncBus, Backend, Membership
-from ..backend.orders import give
+from ..backend.orders import give, prepare_revocation
 from ..backend.presence import BlockingClusterPresence, ClusterPresence
 from ..backend.queries import Query
 from ..backend.urls import SharedUrl, backend_of
@@ -321,7 +320,7 @@ class Node(Hooks, LoopTasks):
         idempotency_key: str | None = None,
     ) -> OrderReceipt:
         """End the logins of ids, and refuse them; see `Dispatcher.revoke`."""
-        order = prepare_order(ids, code, reason, time.time() if issued_before is None else issued_before)
+        order = prepare_revocation(ids, code, reason, issued_before)
         self._check_loop("orders")
         return await give(self.backend, order.envelope(idempotency_key))
 

@@ -5,7 +5,6 @@ server refuses unknown members of a request; a dispatcher ignores unknown member
 the answers to requests that failed.
 """
 
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Generic, Protocol, TypeVar
@@ -30,6 +29,7 @@ from ...messages.receipt import (
     Stored,
 )
 from ...messages.request import DEFAULT_REQUEST_TIMEOUT, check_timeout, prepare_request
+from ..orders import prepare_revocation
 from ..queries import (
     FIRST,
     MAX_CURSOR,
@@ -220,13 +220,13 @@ class OrderBody(_Form):
         """
         if not revokes and self.issued_before is not None:
             raise InvalidInput("issued_before: expected none to disconnect, got one; POST /v1/revoke revokes")
-        before = self.issued_before
-        if revokes and before is None:
-            before = time.time()
-        code = self.code
+        code, ids = self.code, given_ids("ids", self.ids, ())
         if code is msgspec.UNSET:
             code = CloseCode.REFUSED if revokes else CloseCode.NORMAL
-        order = prepare_order(given_ids("ids", self.ids, ()), code, self.reason, before)
+        if revokes:
+            order = prepare_revocation(ids, code, self.reason, self.issued_before)
+        else:
+            order = prepare_order(ids, code, self.reason)
         return named(order.envelope(self.idempotency_key), self.id, self.idempotency_key)
 
 
@@ -359,24 +359,22 @@ REQUEST: Route[RequestBody, bytes] = Route(
     lambda answer: {"answer": msgspec.Raw(answer)},
     lambda answer: bytes(answer.answer),
 )
-_ORDER = f"an object with ids, a list, and if need be code, reason, idempotency_key, id{{}} and {_NAMESPACE}"
 
-DISCONNECT: Route[OrderBody, Any] = Route(
-    "/v1/disconnect",
-    OrderBody,
-    _ORDER.format(""),
-    _OrderAnswer,
-    lambda receipt: _OrderAnswer(*receipt),
-    _OrderAnswer.receipt,
-)
-REVOKE: Route[OrderBody, Any] = Route(
-    "/v1/revoke",
-    OrderBody,
-    _ORDER.format(", issued_before"),
-    _OrderAnswer,
-    lambda receipt: _OrderAnswer(*receipt),
-    _OrderAnswer.receipt,
-)
+
+def _order_route(path: str, more: str) -> Route[OrderBody, Any]:
+    return Route(
+        path,
+        OrderBody,
+        f"an object with ids, a list, and if need be code, reason, idempotency_key, id{more} "
+        f"and {_NAMESPACE}",
+        _OrderAnswer,
+        lambda receipt: _OrderAnswer(*receipt),
+        _OrderAnswer.receipt,
+    )
+
+
+DISCONNECT = _order_route("/v1/disconnect", "")
+REVOKE = _order_route("/v1/revoke", ", issued_before")
 STATUS: Route[StatusBody, Status] = Route(
     "/v1/status",
     StatusBody,

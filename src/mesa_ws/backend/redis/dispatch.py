@@ -80,7 +80,7 @@ class DispatchCalls(NamedTuple):
             unsent = msgspec.msgpack.encode(sorted(excluding))
             more = [unsent] if retention is not None else [unsent, envelope.delivery]
             announce = _command(script, [*shared, *own], [*args, *more])
-            return cls(envelope, [*_revocations(keys, envelope), announce])
+            return cls(envelope, [*_revocations(keys, envelope, shared[-1]), announce])
         script = RELAY if retention is None else DISPATCH
         if retention is None:
             args = (*args, envelope.delivery)
@@ -151,13 +151,18 @@ def _calls(keys: Keys, envelope: Envelope) -> DispatchCalls:
     return calls if order is None else calls.after(DispatchCalls.of(keys, order))
 
 
-def _revocations(keys: Keys, envelope: Envelope) -> list[Command]:
-    """Return the commands that keep a revocation for each of its ids, which logins look at."""
+def _revocations(keys: Keys, envelope: Envelope, record: str) -> list[Command]:
+    """Return the commands that keep a revocation for each of its ids, which logins look at.
+
+    Args:
+        keys: the names of keys.
+        envelope: any; only an order to revoke has such commands.
+        record: the key by which a repetition of the order is known.
+    """
     order = Order.read(envelope.body) if envelope.kind == "order" else None
     if order is None or order.issued_before is None:
         return []
     args = (ms(RETENTION.ttl), repr(order.issued_before))
-    record = keys.dispatches + record_name(envelope)
     return [
         _command(REVOKE, [record, *(keys.revocations + id for id in some)], args)
         for some in chunks(order.ids, MAX_IDS)

@@ -171,7 +171,7 @@ class Members:
             if reply == 0:  # the lease was lost
                 reply, *known = await self._keeper.execute(commands)
             (answer,) = answers(reply)
-            page = self._page(id, answer)._replace(standing=read_standing(known))
+            page = self._page(id, answer, read_standing(known))
             if answer.came_online:
                 self._tell(id)
             return page
@@ -236,8 +236,7 @@ class Members:
         *replies, known = await self._keeper.execute(commands)
         found = [answer for reply in replies for answer in answers(reply)]
         about = Standing(position=read_newest_order(known))
-        pages = [self._page(each.id, answer) for each, answer in zip(reads, found, strict=True)]
-        return [page._replace(standing=about) for page in pages]
+        return [self._page(each.id, answer, about) for each, answer in zip(reads, found, strict=True)]
 
     def acknowledge(self, acknowledgements: Sequence[Acknowledgement]) -> None:
         """Post acknowledgements; lost ones are repeated when Redis is back."""
@@ -267,10 +266,10 @@ class Members:
         (found,) = await self._keeper.run(self._commands.waiting(ids))
         return [ids[number - 1] for number in found]
 
-    def _page(self, id: str, answer: OutboxReply) -> Page:
+    def _page(self, id: str, answer: OutboxReply, about: Standing) -> Page:
         if answer.is_corrupt:
             warn_of_corruption(self._commands.keys, [id])
-        return answer.page
+        return answer.page._replace(standing=about)
 
     async def _record(self, held: Mapping[str, MemberEntry]) -> None:
         (reply,) = await self._keeper.execute([self._commands.attach(held, self.table.announced)])
