@@ -251,6 +251,7 @@ async def test_an_older_epoch_is_not_gone_back_to(site: Site, sender: Sender) ->
     asked = site.asked
 
     async def was_asked_again() -> bool:
+        site.switch(site.first, 1)  # questions of the first announcement may have come before the count
         await sender.store()
         return site.asked > asked + 1
 
