@@ -10,7 +10,7 @@ import hiredis
 import redis
 from redis.connection import DefaultParser
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import InvalidResponse, RedisError, ResponseError
+from redis.exceptions import InvalidResponse, ResponseError
 
 from ...concurrency.event_loops import abandon_transport
 from .command import Command
@@ -77,9 +77,9 @@ class AsyncConnection(asyncio.Protocol):
         self._transport: asyncio.Transport = self._writer.transport
         self._parser = hiredis.Reader(protocolError=InvalidResponse, replyError=DefaultParser.parse_error)
         self._on_reply: Callable[[Any], None] | None = None
+        self._on_end: Callable[[Exception], None] = _ignore
         self._error: Exception | None = None
-        self._changed: asyncio.Future[None] | None = None
-        self._is_paused = False
+        self._arrived: asyncio.Future[None] | None = None
         self._transport.set_protocol(self)
         self._parser.feed(bytes(reader._buffer))
         if reader.at_eof():
@@ -90,19 +90,8 @@ class AsyncConnection(asyncio.Protocol):
         """Whether Redis or this process has ended it."""
         return self._error is not None or self._transport.is_closing()
 
-    async def converse(self, commands: Sequence[Command]) -> list[Any]:
-        """Write commands and read their replies, including errors of Redis; without a time limit."""
-        await self.write(packed(commands))
-        return await self.read(len(commands))
-
-    async def write(self, data: bytes) -> None:
-        """Write, and wait while too much is unsent. Only the task that reads may do this."""
-        self.send(data)
-        while self._is_paused and self._error is None:
-            await self._change()
-
     def send(self, data: bytes) -> None:
-        """Write without waiting.
+        """Write without waiting; the caller reads the replies before it writes much more.
 
         Raises:
             RedisError, OSError: the connection has ended.
@@ -111,36 +100,39 @@ class AsyncConnection(asyncio.Protocol):
             raise self._error
         self._transport.write(data)
 
-    async def read(self, count: int) -> list[Any]:
-        """Return the next replies, including errors of Redis. Only one task may read.
+    async def converse(self, commands: Sequence[Command]) -> list[Any]:
+        """Write commands and read their replies, including errors of Redis; without a time limit.
 
         Raises:
             RedisError, OSError: the connection has ended, or Redis serves nobody now.
         """
-        replies, next_reply = list[Any](), self._parser.gets
-        while len(replies) < count:
-            reply = next_reply()
-            if reply is False:  # there is no whole reply yet
-                if self._error is not None:
-                    raise self._error
-                await self._change()
-            elif isinstance(reply, RedisConnectionError):
-                raise reply
-            else:
-                replies.append(reply)
-        return replies
+        self.send(packed(commands))
+        return [await self.read() for _ in commands]
 
-    async def listen(self, on_reply: Callable[[Any], None]) -> None:
-        """Call a function with each further reply, until the connection ends.
+    async def read(self) -> Any:
+        """Return the next reply, which may be an error of Redis. Only one task may read."""
+        while (reply := self._parser.gets()) is False:  # there is no whole one yet
+            if self._error is not None:
+                raise self._error
+            self._arrived = asyncio.get_running_loop().create_future()
+            await self._arrived
+        if isinstance(reply, RedisConnectionError):
+            raise reply
+        return reply
 
-        Raises:
-            Exception: the reason for the end; what the function raised is one.
+    def listen(self, on_reply: Callable[[Any], None], on_end: Callable[[Exception], None]) -> None:
+        """Call functions with each further reply, and with the error that ends the connection.
+
+        An exception of `on_reply` ends it, too, as does the reply of a Redis that serves nobody now.
         """
-        self._on_reply = on_reply
+        self._on_reply, self._on_end = on_reply, on_end
         self._hand_on()
-        while self._error is None:
-            await self._change()
-        raise self._error
+        if self._error is not None:
+            on_end(self._error)
+
+    def stop_listening(self) -> None:
+        """Undo `listen`."""
+        self._on_reply, self._on_end = None, _ignore
 
     def end(self, error: Exception | None = None) -> None:
         """End it without waiting, so that the task that reads it sees an error.
@@ -167,41 +159,31 @@ class AsyncConnection(asyncio.Protocol):
         self._fail(RedisConnectionError("Connection closed by server."))
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: D102
-        self._fail(RedisConnectionError(str(error) or type(error).__name__) if error else None)
+        if error is not None:
+            self._fail(RedisConnectionError(str(error) or type(error).__name__))
         self.eof_received()
 
-    def pause_writing(self) -> None:  # noqa: D102
-        self._is_paused = True
-
-    def resume_writing(self) -> None:  # noqa: D102
-        self._is_paused = False
-        self._wake()
-
     def _hand_on(self) -> None:
-        """Pass whole replies to the function."""
-        next_reply, on_reply = self._parser.gets, self._on_reply
+        """Pass on the replies that are whole."""
+        next_reply = self._parser.gets
         try:
-            while on_reply is not None and self._error is None and (reply := next_reply()) is not False:
-                if isinstance(reply, RedisError):
+            while self._on_reply is not None and (reply := next_reply()) is not False:
+                if isinstance(reply, RedisConnectionError):
                     raise reply
-                on_reply(reply)
-        except Exception as error:  # noqa: BLE001 - `listen` raises it
+                self._on_reply(reply)
+        except Exception as error:  # noqa: BLE001 - the listener gets it
             self.end(error)
 
-    def _fail(self, error: Exception | None) -> None:
-        if self._error is None and error is not None:
+    def _fail(self, error: Exception) -> None:
+        if self._error is None:
             self._error = error
             self._wake()
-
-    async def _change(self) -> None:
-        """Wait until something has arrived or ended, or writing may go on."""
-        self._changed = asyncio.get_running_loop().create_future()
-        await self._changed
+            self._on_end(error)
 
     def _wake(self) -> None:
-        changed, self._changed = self._changed, None
-        if changed is not None and not changed.done():
-            changed.set_result(None)
+        arrived, self._arrived = self._arrived, None
+        if arrived is not None and not arrived.done():
+            arrived.set_result(None)
 
 
 def packed(commands: Iterable[Command]) -> bytes:
@@ -220,6 +202,10 @@ async def open_connection(unconnected: Any) -> AsyncConnection:
             await unconnected.disconnect(nowait=True)
         raise
     return AsyncConnection(unconnected)
+
+
+def _ignore(error: Exception) -> None:
+    """Ignore the end of a connection that nobody listens to: its reader sees the error."""
 
 
 def set_limit(connection: BlockingConnection, deadline: float) -> None:

@@ -1,9 +1,11 @@
 """One ordered connection to Redis that many tasks share.
 
-Callers queue batches and wait. One task owns the connection, writes the queued batches and reads the
-replies in order. So a cancelled batch never leaves its reply to another one, batches run in the order
-in which the calls started, and the pipeline knows of each batch whether it was written.
-So the way of a batch is `carry_out`, `_serve`, `_write_and_read`, `settle`; errors end in `_serve_group`.
+Callers queue batches and wait. What was queued in one turn of the event loop, or while replies are
+outstanding, is written as one group, and the next group follows when all its replies are there. So a
+cancelled batch never leaves its reply to another one, batches run in the order in which the calls started,
+and the pipeline knows of each batch whether it was written.
+The way of a batch is `carry_out`, `_begin`, `_write`, `_on_reply`, `settle`. A task takes over where a group
+has to wait for more than its replies: for a connection, a proof, or a script that Redis does not know.
 
 When Sentinels name another master, the connection to the old one is closed as soon as its replies are
 read. A repeatable batch is not answered by a master that no longer counts: it runs on the new one.
@@ -19,7 +21,7 @@ import logging
 import math
 import random
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from contextvars import Context
 from copy import copy
@@ -36,6 +38,7 @@ from .command import CallMeter, Command, Handshake, ServerInfo
 from .connection import AsyncConnection, packed
 from .durability import Proof, prove
 from .failures import FOREIGN, failed_call, failed_reply, is_of_no_master, is_partial
+from .master import Master
 from .resolver import MasterWatch
 
 T = TypeVar("T")
@@ -51,8 +54,11 @@ PAUSE = 0.05
 
 CLOSED = "the connection was closed by this process"
 
-OWNER = "mesa-redis-pipeline"
-"""Name of the task that owns the connection."""
+TASK = "mesa-redis-pipeline"
+"""Name of the task that carries out what takes more than a write and its replies."""
+
+_EMPTY = Context()
+"""That of a caller would be kept in memory with the connection."""
 
 _log = logging.getLogger("mesa_ws.backend")
 
@@ -230,8 +236,12 @@ class Pipeline:
         self._info = ServerInfo()
         self._used_at: float | None = None
         self._queue: deque[Batch] = deque()
-        self._owner: asyncio.Task[None] | None = None
-        self._wake: asyncio.Future[None] | None = None
+        self._is_busy = False  # whether `_begin` will look at the queue again
+        self._task: asyncio.Task[None] | None = None
+        self._group: list[Batch] = []
+        self._at = 0  # of the first in the group that lacks replies
+        self._replies: list[Any] = []
+        self._is_read: asyncio.Future[None] | None = None  # awaited by the task
         self._following: MasterWatch | None = None
         self._attempt: asyncio.Timeout | None = None
         self._proving: asyncio.Timeout | None = None
@@ -308,10 +318,10 @@ class Pipeline:
         """Disconnect. Queued batches fail."""
         self._is_closed = True
         self._unfollow()
-        if self._owner is not None:
-            self._owner.cancel()
-            await asyncio.wait([self._owner], timeout=self._timeout)
-        self._fail(self._queue, RedisConnectionError(CLOSED))
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=self._timeout)
+        self._fail([*self._group, *self._queue], RedisConnectionError(CLOSED))
         if self._timer is not None:
             self._timer.cancel()
         self._drop()
@@ -323,8 +333,8 @@ class Pipeline:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.abandon()
-        if self._owner is not None and not self._owner.done():
-            abandon_task(self._owner)
+        if self._task is not None and not self._task.done():
+            abandon_task(self._task)
 
     def _enqueue(self, batch: Batch) -> None:
         if self._is_closed:
@@ -337,37 +347,47 @@ class Pipeline:
             outstanding.popleft()
         outstanding.append(batch)
         if self._timer is None:
-            self._timer = loop.call_at(batch.deadline, self._on_time)
-        if self._wake is None:
-            self._ensure_owner()
-        elif not self._wake.done():
-            self._wake.set_result(None)
+            self._timer = loop.call_at(batch.deadline, self._on_time, context=_EMPTY)
+        if not self._is_busy:
+            self._is_busy = True
+            loop.call_soon(self._begin, context=_EMPTY)
 
-    def _ensure_owner(self) -> None:
-        if self._queue and not self._is_closed and (self._owner is None or self._owner.done()):
-            context = Context()  # the one of the caller would be kept in memory with the connection
-            owner: Any = start(self._serve(), name=OWNER, context=context)
-            owner._log_destroy_pending = False  # it may be idle when it is collected with its pipeline
-            owner.add_done_callback(self._on_owner_done, context=context)
-            self._owner = owner
+    def _begin(self) -> None:
+        """Write the next group, or have the task do so."""
+        group = self._next_group()
+        if not group:
+            self._is_busy = False
+        elif self._is_ready and all(batch.proof is None for batch in group):
+            self._is_read = None
+            try:
+                self._write(group, min(group[-1].deadline, self._first_limit(group)))
+            except Exception:  # noqa: BLE001 - the task meets and tells it
+                self._start(self._serve_group(group))
+        else:
+            self._start(self._serve_group(group))
 
-    def _on_owner_done(self, owner: asyncio.Task[None]) -> None:
-        """Start another owner for batches that were queued while this one ended, or failed."""
-        wake, self._wake = self._wake, None
-        if owner.cancelled() and wake is None:
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        self._task = start(work, name=TASK, context=_EMPTY)
+        self._task.add_done_callback(self._on_done, context=_EMPTY)
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        if task.cancelled():
             self._fail(self._queue, RedisConnectionError(CLOSED))
             self._queue.clear()
-        else:
-            self._ensure_owner()
+        self._begin()
 
-    async def _serve(self) -> None:
-        """Own the connection; wait while the queue is empty."""
-        while True:
-            if not self._queue:
-                self._wake = asyncio.get_running_loop().create_future()
-                await self._wake
-            self._wake = None
-            await self._serve_group(self._next_group())  # a local variable would keep the group while idle
+    @property
+    def _is_ready(self) -> bool:
+        """Whether the connection can be used, and by this user for everything."""
+        connection = self._connection
+        return connection is not None and self._is_fit(connection) and not self._handshake.lacking
+
+    def _is_fit(self, connection: AsyncConnection) -> bool:
+        """Whether a connection is neither lost, nor idle for long, nor to a former master."""
+        idle = 0.0 if self._used_at is None else asyncio.get_running_loop().time() - self._used_at
+        is_current = not connection.is_ended and not connection.master.is_left
+        return is_current and idle < self._address.max_idle
 
     def _next_group(self) -> list[Batch]:
         """Take batches from the queue; those that were cancelled are never sent."""
@@ -377,19 +397,20 @@ class Pipeline:
             batch = self._queue.popleft()
             if batch.deadline <= now:
                 self._expire(batch)
+            elif not batch.commands:
+                batch.settle()
             elif not batch.future.done():
                 group.append(batch)
                 size += len(batch.commands)
         return group
 
-    async def _serve_group(self, group: list[Batch]) -> None:
+    async def _serve_group(self, group: list[Batch], *, is_read: bool = False) -> None:
         """Carry out a group; whatever fails, each batch is settled or back in the queue afterwards."""
-        if not group:
-            return
         try:
-            connection = await self._connected(group[-1].deadline)
-            self._limit_group(group[-1].deadline)
-            await self._carry_out_group(connection, [batch for batch in group if not batch.future.done()])
+            if not is_read:
+                await self._connected(group[-1].deadline)
+                self._limit_group(group[-1].deadline)
+            await self._carry_out_group([batch for batch in group if not batch.future.done()], is_read)
             self._used_at = asyncio.get_running_loop().time()
         except BackendError as error:  # no connection, or one whose handshake refused this Redis
             self._drop()
@@ -397,37 +418,40 @@ class Pipeline:
             self._fail(rest, error)
             if len(rest) < len(group):
                 await asyncio.sleep(PAUSE * random.uniform(1, 2))  # noqa: S311
-        except FOREIGN as error:
-            self._drop()
-            self._fail(self._repeat(group), error)
         except BaseException as error:
-            self._drop()
-            self._fail(group, RedisConnectionError(CLOSED))
+            self._give_up(group, error)
             if not isinstance(error, Exception):
                 raise
-            _log.exception("%s: a bug while talking to Redis", self._address.label)
         finally:
             self._group_due, self._proving = math.inf, None
 
-    async def _connected(self, deadline: float) -> AsyncConnection:
-        """Return the present connection, or a new one if it is lost, idle for long, or to a former master."""
+    def _give_up(self, group: list[Batch], error: BaseException) -> None:
+        """Settle a group whose connection has failed, or put its batches back into the queue."""
+        self._drop()
+        if isinstance(error, FOREIGN):
+            self._fail(self._repeat(group), error)
+            return
+        self._fail(group, RedisConnectionError(CLOSED))
+        if isinstance(error, Exception):
+            _log.error("%s: a bug while talking to Redis", self._address.label, exc_info=error)
+
+    async def _connected(self, deadline: float) -> None:
+        """Connect, if there is no connection, or one that is lost, idle for long, or to a former master."""
         connection = self._connection
+        if connection is not None and self._is_fit(connection):
+            return
         if connection is not None:
-            idle = 0.0 if self._used_at is None else asyncio.get_running_loop().time() - self._used_at
             if connection.master.is_left:  # the old one must store nothing after the new one was read
                 with suppress(*FOREIGN):
                     async with asyncio.timeout(LAST_REPLIES):
                         await connection.converse(self._handshake.farewell)
-            elif idle < self._address.max_idle and not connection.is_ended:
-                return connection
             self._drop()
         async with asyncio.timeout_at(deadline):
-            while (connection := await self._connect()) is None:
+            while not await self._connect():
                 pass
-        return connection
 
-    async def _connect(self) -> AsyncConnection | None:
-        """Connect; return None if Sentinels named another master during the attempt."""
+    async def _connect(self) -> bool:
+        """Connect; return whether no other master was named during the attempt."""
         if self._following is None:
             self._following = self._address.follow(self._on_left)
         attempt = self._attempt = asyncio.timeout(None)
@@ -438,52 +462,67 @@ class Pipeline:
         except FOREIGN as error:
             self._drop()
             if attempt.expired():
-                return None
+                return False
             raise self._address.failed(error) from error
         finally:
             self._attempt = None
         if connection.master.is_left:
             self._drop()
-            return None
+            return False
         self.generation += 1
         if self.generation > 1 and self.on_reconnect is not None:
             self.on_reconnect()
-        return connection
+        return True
 
     async def _shake_hands(self, connection: AsyncConnection) -> None:
         first, *others = self._handshake.commands
         replies = [*await connection.converse([first]), *await connection.converse(others)]
         self._info = self._handshake.check(self._address.label, replies)
 
-    async def _carry_out_group(self, connection: AsyncConnection, group: list[Batch]) -> None:
-        """Run batches, and settle all that are not to run again; errors of the connection are raised."""
-        asked, master = len(group), connection.master
-        if self._handshake.lacking or any(batch.proof is not None for batch in group):
+    async def _carry_out_group(self, group: list[Batch], is_read: bool) -> None:
+        """Run batches, and settle all that are not to run again; errors of the connection are raised.
+
+        Args:
+            group: the batches.
+            is_read: whether they have run, and only what comes after the first replies is left to do.
+        """
+        connection, asked = self._connection, len(group)
+        if connection is None:
+            raise RedisConnectionError(CLOSED)
+        if not is_read:
             group = [batch for batch in group if self._is_possible(batch)]
-        due = self._group_due
-        self._limit_group(min(due, self._first_limit(group)))
-        await self._write_and_read(connection, group)
-        if not master.is_left:
-            self._limit_group(due)
+            due = self._group_due
+            await self._talk(group, min(due, self._first_limit(group)))
+            if not connection.master.is_left:
+                self._limit_group(due)
         again = [batch for batch in group if batch.missing]
         if again:
             await self._shake_hands(connection)
-            await self._write_and_read(connection, again, is_last=True)
+            await self._talk(again, self._group_due)
+            for batch in again:
+                batch.missing = ()
+                self._take(batch, connection.master)
         unproven = [batch for batch in group if batch.proof is not None and not batch.future.done()]
-        if unproven and not master.is_left:
+        if unproven and not connection.master.is_left:
             demands = [batch.proof.demand(batch.replies) for batch in unproven if batch.proof is not None]
             limit = min(batch.deadline for batch in unproven) - asyncio.get_running_loop().time()
             async with asyncio.timeout_at(self._group_due) as self._proving:
                 failures = await prove(self._address, connection, demands, limit)
-            if not master.is_left:
+            if not connection.master.is_left:
                 for batch, failure in zip(unproven, failures, strict=True):
                     batch.settle(failure)
+        self._conclude(group, connection.master)
+        if len(group) < asked:
+            self._drop()
+
+    def _conclude(self, group: list[Batch], master: Master) -> None:
+        """Draw conclusions about the master from the replies to a group."""
         failed = [batch for batch in group if batch.has_errors]
         if master.is_left:
             self._begin_again(group)
         elif failed and any(batch.is_misled for batch in failed) and self._address.masters is not None:
             self._address.masters.doubt()
-        if len(group) < asked or any(batch.is_read_only for batch in failed):
+        if any(batch.is_read_only for batch in failed):
             self._drop()
 
     def _begin_again(self, group: list[Batch]) -> None:
@@ -517,20 +556,72 @@ class Pipeline:
         now = asyncio.get_running_loop().time()
         return min(batch.first_limit(now, batch.deadline) for batch in group)
 
-    async def _write_and_read(
-        self, connection: AsyncConnection, batches: list[Batch], *, is_last: bool = False
-    ) -> None:
-        """Write the unsent commands, and settle the batches that have all their replies."""
+    async def _talk(self, group: list[Batch], due: float) -> None:
+        """Write the unsent commands of batches, and wait for the replies; for the task alone."""
+        if not group:
+            return
+        self._is_read = asyncio.get_running_loop().create_future()
+        self._write(group, due)
+        await self._is_read
+
+    def _write(self, group: list[Batch], due: float) -> None:
+        """Write the unsent commands of batches, whose replies have to be there at `due`."""
+        connection = self._connection
+        if connection is None:
+            raise RedisConnectionError(CLOSED)
+        wire = packed(command for batch in group for command in batch.unsent)
         now = asyncio.get_running_loop().time()
-        for batch in batches:
+        for batch in group:
             batch.on_write(now)
-        await connection.write(packed(each for batch in batches for each in batch.unsent))
-        for batch in batches:
-            batch.on_replies(await connection.read(len(batch.missing)))
-            if is_last:
-                batch.missing = ()
-            if not batch.missing and not (batch.is_repeatable and connection.master.is_left):
-                self._hand_out(batch)
+        self._group, self._at, self._replies = group, 0, []
+        self._limit_group(due)
+        connection.send(wire)
+        connection.listen(self._on_reply, self._on_end)
+
+    def _on_reply(self, reply: Any) -> None:
+        """Take the next reply to the group; settle each batch that has all of its replies."""
+        replies, batch = self._replies, self._group[self._at]
+        replies.append(reply)
+        if len(replies) < len(batch.missing):
+            return
+        self._replies = []
+        batch.on_replies(replies)
+        connection = self._connection
+        if connection is not None:
+            self._take(batch, connection.master)
+            self._at += 1
+            if self._at == len(self._group):
+                connection.stop_listening()
+                self._on_replies(connection.master)
+
+    def _on_replies(self, master: Master) -> None:
+        """Go on after all replies to the group."""
+        group, self._group = self._group, []
+        if self._is_read is not None:
+            if not self._is_read.done():
+                self._is_read.set_result(None)
+        elif any(batch.missing for batch in group):
+            self._start(self._serve_group(group, is_read=True))
+        else:
+            self._group_due, self._used_at = math.inf, asyncio.get_running_loop().time()
+            self._conclude(group, master)
+            self._begin()
+
+    def _on_end(self, error: Exception) -> None:
+        """Give up the group whose replies are outstanding: the connection has ended."""
+        group, self._group = self._group, []
+        if self._is_read is not None:
+            if not self._is_read.done():
+                self._is_read.set_exception(error)
+        else:
+            self._group_due = math.inf
+            self._give_up(group, error)
+            self._begin()
+
+    def _take(self, batch: Batch, master: Master) -> None:
+        """Settle a batch, unless it is not done, or a former master has answered it."""
+        if not batch.missing and not (batch.is_repeatable and master.is_left):
+            self._hand_out(batch)
 
     def _hand_out(self, batch: Batch) -> None:
         """Settle a batch, unless it waits for a proof."""
@@ -604,6 +695,7 @@ class Pipeline:
     def _drop(self) -> None:
         connection, self._connection, self._used_at = self._connection, None, None
         if connection is not None:
+            connection.stop_listening()
             connection.end()
 
 

@@ -138,8 +138,10 @@ class Subscriber:
 
     async def _listen(self, connection: AsyncConnection) -> None:
         """Pass each message to the function of its channel, until the connection ends."""
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        connection.listen(self._on_reply, ended.set_exception)
         try:
-            await connection.listen(self._on_reply)
+            await ended
         except FOREIGN as error:
             _log.warning(
                 "%s: cut off from the messages of other processes; stored ones are read later (%s)",
@@ -149,9 +151,11 @@ class Subscriber:
         finally:  # whatever the reason: messages may be lost from here on, so reconnect
             if self._connection is connection:
                 self._connection = None
+            connection.stop_listening()
             connection.end()
 
     def _on_reply(self, reply: Any) -> None:
+        raise_first([reply])
         if reply[0] == b"message":
             self._listeners.get(reply[1], self._on_frame)(reply[2])
         else:
@@ -184,9 +188,9 @@ class Subscriber:
                 try:
                     if self._name:
                         await connection.converse([("CLIENT", "SETNAME", self._name)])
-                    await connection.write(self._subscription)
+                    connection.send(self._subscription)
                     for _ in self._channels:
-                        raise_first(await connection.read(1))
+                        raise_first([await connection.read()])
                     if connection.master.is_left:
                         raise RedisConnectionError("another master was named")
                 except BaseException:
