@@ -27,7 +27,8 @@ from weakref import WeakKeyDictionary
 
 from mesa_ws import AsyncDispatcher, Connection, Message, Portal, PortalEvent, Server, User, serve
 from mesa_ws.backend.redis.scripts import SCRIPTS
-from mesa_ws.backend.redis_client.pipeline import OWNER, Pipeline
+from mesa_ws.backend.redis_client.connection import AsyncConnection
+from mesa_ws.backend.redis_client.pipeline import Pipeline
 from tests.redis_server import RedisServer
 from tests.system.server.peer import Peer
 
@@ -65,13 +66,16 @@ class Step(NamedTuple):
     function: str
 
 
-_BATCH = Step("backend/redis_client/pipeline.py", "__init__")
+TIMERS = [Step("backend/redis_client/pipeline.py", name) for name in ("_on_time", "_set_timer")]
+"""Calls of a timer that looks after what was called seconds ago."""
+
+_BATCH = Step("backend/redis_client/batch.py", "__init__")
 """The call that has the commands of its caller, before another task writes them."""
 
 _SCRIPTS = {script.sha: script.name for script in SCRIPTS}
 
-_program: ContextVar[str] = ContextVar("program", default="dispatcher")
-"""The active one of `PROGRAMS`; tasks and callbacks inherit it from their creator."""
+_program: ContextVar[str | None] = ContextVar("program", default=None)
+"""The active one of `PROGRAMS`; tasks and callbacks inherit it with the context of their creator."""
 
 
 @contextmanager
@@ -92,10 +96,10 @@ async def recording(road: list[Step]) -> AsyncIterator[None]:
     calls: dict[str, list[Step]] = {program: [] for program in PROGRAMS}
 
     def note(frame: FrameType, event: str, _: object) -> None:
-        if event != "call" or not (steps := _steps_of(frame)) or _is_periodic():
+        if event != "call" or not (steps := _steps_of(frame)) or _is_periodic() or steps[0] in TIMERS:
             return
         _follow(frame)
-        program = _program.get()
+        program = _program.get() or PROGRAMS[0]
         if program != "portal" or any(step.module.endswith(".lua") for step in calls["server"]):
             calls[program].extend(steps)
 
@@ -125,21 +129,20 @@ async def recording(road: list[Step]) -> AsyncIterator[None]:
         road += [step for step in late if step.module not in known]
 
 
-_pipelines: WeakKeyDictionary[Pipeline, str] = WeakKeyDictionary()
+_pipelines: WeakKeyDictionary[Pipeline, str | None] = WeakKeyDictionary()
 """The program that each pipeline belongs to."""
 
 
 def _follow(frame: FrameType) -> None:
-    """Count the task of a pipeline, which has no context of a caller, to the program of its callers."""
-    pipeline = frame.f_locals.get("self")
-    if not isinstance(pipeline, Pipeline):
-        return
-    with suppress(RuntimeError):  # this thread has no running event loop
-        task = asyncio.current_task()
-        if task is not None and task.get_name() == OWNER:
-            _program.set(_pipelines.get(pipeline, PROGRAMS[0]))
+    """Count what has no context of a caller to the program of the callers: a pipeline's task and replies."""
+    found = frame.f_locals.get("self")
+    if isinstance(found, AsyncConnection):
+        found = getattr(found._on_end, "__self__", None)
+    if isinstance(found, Pipeline):
+        if _program.get() is None:
+            _program.set(_pipelines.get(found))
         else:
-            _pipelines[pipeline] = _program.get()
+            _pipelines[found] = _program.get()
 
 
 def _steps_of(frame: FrameType) -> list[Step]:
@@ -176,6 +179,7 @@ async def _serving(url: str, namespace: str, **options: Any) -> AsyncIterator[st
 async def record(url: str, namespace: str) -> dict[str, list[Step]]:
     """Take each road, after a warm-up of everything that it needs."""
     roads: dict[str, list[Step]] = {name: [] for name in ROADS}
+    _program.set(PROGRAMS[0])
     async with (
         _serving(url, namespace) as address,
         AsyncDispatcher(url, namespace=namespace, sync=True) as dispatcher,

@@ -3,7 +3,7 @@
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from .inbox import Backlog
-from .redis_client.command import CallMeter
+from .redis_client.batch import CallMeter
 
 
 class RedisStatistics(NamedTuple):

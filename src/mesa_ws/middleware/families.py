@@ -13,7 +13,7 @@ from itertools import accumulate
 from typing import Literal, NamedTuple, get_args
 
 from ..backend.inbox import Backlog
-from ..backend.redis_client.command import SECONDS, CallMeter
+from ..backend.redis_client.batch import SECONDS, CallMeter
 from ..backend.statistics import OverRedis, WithBacklog
 from ..errors import BackendError, BackendRefused
 from ..protocol.cursor import Progress

@@ -8,8 +8,8 @@ master.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from mesa_ws.backend.redis_client.batch import Batch
 from mesa_ws.backend.redis_client.master import MasterChoice, Report
-from mesa_ws.backend.redis_client.pipeline import Batch
 
 from .store import Store
 from .watch import Watch
@@ -79,5 +79,6 @@ class Process:
 def is_misled(reply: Any) -> bool:
     """Return whether a reply makes a process query the Sentinels."""
     batch = Batch([("EVALSHA",)])
-    batch.on_replies([reply])
+    batch.begin(0.0)
+    batch.add(reply)
     return batch.is_misled

@@ -28,9 +28,10 @@ from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.portal_consumer import PortalCommands
 from mesa_ws.backend.redis.wire import NativeHandshake
 from mesa_ws.backend.redis_client.address import Address
+from mesa_ws.backend.redis_client.batch import Operation
 from mesa_ws.backend.redis_client.command import Command
 from mesa_ws.backend.redis_client.durability import Proof
-from mesa_ws.backend.redis_client.pipeline import Operation, Pipeline
+from mesa_ws.backend.redis_client.pipeline import Pipeline
 from mesa_ws.backend.redis_client.pool import Pool
 from mesa_ws.http_server.server import DispatchApi
 from mesa_ws.settings import Wire
@@ -297,7 +298,7 @@ async def test_a_refused_repetition_says_that_the_first_run_may_have_written(
 ) -> None:
     async def run(proof: Proof | None = None) -> None:
         operation = Operation([("SET", "k", 1)], list, proof=proof)
-        operation.on_write(time.monotonic())
+        operation.begin(time.monotonic())
         assert operation.repeat(time.monotonic())
         if is_blocking:
             await asyncio.to_thread(pool.run, operation, time.monotonic() + LIMIT)

@@ -25,9 +25,9 @@ from ..queries import (
     Query,
     check_cursor,
 )
+from ..redis_client.batch import Operation
 from ..redis_client.command import MAX_IDS, MAX_SCANNED, Call, Command, ServerInfo, chunks
 from ..redis_client.failures import is_forbidden
-from ..redis_client.pipeline import Operation
 from ..redis_wire.handshake import WireHandshake
 from ..redis_wire.rights import Rights
 from . import commands

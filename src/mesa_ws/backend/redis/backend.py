@@ -9,8 +9,9 @@ from ..inbox import Backlog
 from ..outbox import Page, Standing
 from ..presence import PortalWatch
 from ..redis_client.address import Address
+from ..redis_client.batch import Operation
 from ..redis_client.command import Call, Command, ms
-from ..redis_client.pipeline import Operation, Pipelines
+from ..redis_client.pipeline import Pipelines
 from ..redis_client.subscriber import Subscriber
 from ..redis_wire.backend import WireBackend
 from ..redis_wire.lease import Pulse

@@ -10,7 +10,7 @@ from ...messages.receipt import Receipt
 from ...settings import Sync
 from ..queries import Query
 from ..redis_client.address import Address
-from ..redis_client.pipeline import Operation
+from ..redis_client.batch import Operation
 from ..redis_client.pool import Pool
 from ..redis_wire.operations import NO_REQUESTS, WireOperations
 from ..redis_wire.timing import Timing

@@ -14,9 +14,9 @@ from ...messages.envelope import Envelope
 from ...messages.order import RETENTION, Order, record_name
 from ...messages.receipt import Delivery, Position, Receipt
 from ..outbox import BROADCASTS
+from ..redis_client.batch import Operation
 from ..redis_client.command import MAX_IDS, Arguments, Command, Script, chunks, ms
 from ..redis_client.durability import Proof
-from ..redis_client.pipeline import Operation
 from .keys import Keys
 from .scripts import ANNOUNCE, BROADCAST, DISPATCH, RELAY, REVOKE
 

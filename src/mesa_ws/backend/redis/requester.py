@@ -15,6 +15,7 @@ from ...messages.receipt import Receipt
 from ...messages.request import MAX_BLOCKING_REQUESTS, Reply, Tally, addressed, asked_nodes
 from ..pending import Pending, Quota, late
 from ..redis_client.address import Address
+from ..redis_client.batch import Operation
 from ..redis_client.command import Command
 from ..redis_client.connection import (
     BlockingConnection,
@@ -24,7 +25,6 @@ from ..redis_client.connection import (
     set_limit,
 )
 from ..redis_client.failures import FOREIGN, failed_call, raise_first
-from ..redis_client.pipeline import Operation
 from ..redis_client.subscriber import Subscriber
 from .keys import Keys
 

@@ -22,9 +22,9 @@ from ..queries import (
     Query,
     check_cursor,
 )
+from ..redis_client.batch import Operation
 from ..redis_client.command import MAX_IDS, MAX_SCANNED, Call, Command, chunks
 from ..redis_client.failures import is_forbidden, lacking_rights, raise_first
-from ..redis_client.pipeline import Operation
 from ..redis_wire.handshake import WireHandshake
 from ..redis_wire.rights import Rights
 from .dispatch import dispatching, warn_of_corruption

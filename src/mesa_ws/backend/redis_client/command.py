@@ -1,15 +1,13 @@
-"""Values for commands, scripts and the description of a server, and counts of calls."""
+"""Values for commands, scripts and the description of a server."""
 
-import asyncio
 import re
-from bisect import bisect_left
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from ...errors import BackendRefused, BackendUnavailable
+from ...errors import BackendRefused
 
 CLUSTER = (
     "Redis Cluster is not supported; use a single Redis (redis://), or replicas with Sentinel "
@@ -132,40 +130,6 @@ def named(**args: str | int) -> bytes:
 def ms(seconds: float) -> int:
     """Convert seconds to milliseconds, at least 1: Redis reads 0 as "forever" or "at once"."""
     return max(1, round(seconds * 1000))
-
-
-SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-"""Upper bounds of the classes that durations of calls are counted in."""
-
-
-class CallMeter:
-    """Counts calls, with how long they took until their replies were there, and those that failed.
-
-    Attributes:
-        counts: calls by the first of `SECONDS` that they did not exceed; the last ones took longer.
-        seconds: the sum of their durations.
-        refused: calls that Redis refused, wholly or in part.
-        unavailable: calls that got no reply.
-    """
-
-    __slots__ = ("counts", "refused", "seconds", "unavailable")
-
-    def __init__(self) -> None:
-        self.counts = [0] * (len(SECONDS) + 1)
-        self.seconds = 0.0
-        self.refused = self.unavailable = 0
-
-    def add(self, done: asyncio.Future[Any], began: float) -> None:
-        """Count a call that has ended, and began at a time of its event loop; not one that was cancelled."""
-        if done.cancelled():
-            return
-        seconds = done.get_loop().time() - began
-        self.counts[bisect_left(SECONDS, seconds)] += 1
-        self.seconds += seconds
-        error = done.exception()
-        if error is not None:
-            self.refused += isinstance(error, BackendRefused)
-            self.unavailable += isinstance(error, BackendUnavailable)
 
 
 class Handshake(Protocol):

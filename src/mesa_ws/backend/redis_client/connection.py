@@ -1,6 +1,7 @@
 """Typed access to redis-py's connections, private parts included."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -77,6 +78,7 @@ class AsyncConnection(asyncio.Protocol):
         self._transport: asyncio.Transport = self._writer.transport
         self._parser = hiredis.Reader(protocolError=InvalidResponse, replyError=DefaultParser.parse_error)
         self._on_reply: Callable[[Any], None] | None = None
+        self._awaited: float = 0  # replies for it
         self._on_end: Callable[[Exception], None] = _ignore
         self._error: Exception | None = None
         self._arrived: asyncio.Future[None] | None = None
@@ -104,7 +106,7 @@ class AsyncConnection(asyncio.Protocol):
         """Write commands and read their replies, including errors of Redis; without a time limit.
 
         Raises:
-            RedisError, OSError: the connection has ended, or Redis serves nobody now.
+            RedisError, OSError: the connection has ended, or Redis serves no client now.
         """
         self.send(packed(commands))
         return [await self.read() for _ in commands]
@@ -120,18 +122,28 @@ class AsyncConnection(asyncio.Protocol):
             raise reply
         return reply
 
+    def ask(
+        self,
+        commands: Sequence[Command],
+        on_reply: Callable[[Any], None],
+        on_end: Callable[[Exception], None],
+    ) -> None:
+        """Write commands, and call functions as in `listen` until all their replies are there."""
+        self.send(packed(commands))
+        self._awaited, self._on_reply, self._on_end = len(commands), on_reply, on_end
+
     def listen(self, on_reply: Callable[[Any], None], on_end: Callable[[Exception], None]) -> None:
         """Call functions with each further reply, and with the error that ends the connection.
 
-        An exception of `on_reply` ends it, too, as does the reply of a Redis that serves nobody now.
+        An exception of `on_reply` ends it, too, as does the reply of a Redis that serves no client now.
         """
-        self._on_reply, self._on_end = on_reply, on_end
+        self._awaited, self._on_reply, self._on_end = math.inf, on_reply, on_end
         self._hand_on()
         if self._error is not None:
             on_end(self._error)
 
     def stop_listening(self) -> None:
-        """Undo `listen`."""
+        """Undo `ask` and `listen`."""
         self._on_reply, self._on_end = None, _ignore
 
     def end(self, error: Exception | None = None) -> None:
@@ -165,20 +177,26 @@ class AsyncConnection(asyncio.Protocol):
 
     def _hand_on(self) -> None:
         """Pass on the replies that are whole."""
-        next_reply = self._parser.gets
+        next_reply, on_end = self._parser.gets, self._on_end
         try:
-            while self._on_reply is not None and (reply := next_reply()) is not False:
+            while (on_reply := self._on_reply) is not None and (reply := next_reply()) is not False:
                 if isinstance(reply, RedisConnectionError):
                     raise reply
-                self._on_reply(reply)
+                self._awaited -= 1
+                if not self._awaited:
+                    self.stop_listening()
+                on_reply(reply)
         except Exception as error:  # noqa: BLE001 - the listener gets it
+            self._on_end = on_end
             self.end(error)
 
     def _fail(self, error: Exception) -> None:
         if self._error is None:
             self._error = error
             self._wake()
-            self._on_end(error)
+            on_end = self._on_end
+            self.stop_listening()
+            on_end(error)
 
     def _wake(self) -> None:
         arrived, self._arrived = self._arrived, None
@@ -205,7 +223,7 @@ async def open_connection(unconnected: Any) -> AsyncConnection:
 
 
 def _ignore(error: Exception) -> None:
-    """Ignore the end of a connection that nobody listens to: its reader sees the error."""
+    """Ignore the end of a connection without a listener: its reader sees the error."""
 
 
 def set_limit(connection: BlockingConnection, deadline: float) -> None:

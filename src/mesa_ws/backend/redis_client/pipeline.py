@@ -4,7 +4,7 @@ Callers queue batches and wait. What was queued in one turn of the event loop, o
 outstanding, is written as one group, and the next group follows when all its replies are there. So a
 cancelled batch never leaves its reply to another one, batches run in the order in which the calls started,
 and the pipeline knows of each batch whether it was written.
-The way of a batch is `carry_out`, `_begin`, `_write`, `_on_reply`, `settle`. A task takes over where a group
+The way of a batch is `carry_out`, `_begin`, `_write`, `Group.add`, `settle`. A task takes over where a group
 has to wait for more than its replies: for a connection, a proof, or a script that Redis does not know.
 
 When Sentinels name another master, the connection to the old one is closed as soon as its replies are
@@ -24,20 +24,19 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from contextvars import Context
-from copy import copy
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 
 from ...concurrency.event_loops import abandon_task
 from ...concurrency.tasks import start
 from ...errors import BackendError, BackendUnavailable, MesaError
 from .address import Address
-from .command import CallMeter, Command, Handshake, ServerInfo
-from .connection import AsyncConnection, packed
+from .batch import Batch, CallMeter, Group, Operation
+from .command import Command, Handshake, ServerInfo
+from .connection import AsyncConnection
 from .durability import Proof, prove
-from .failures import FOREIGN, failed_call, failed_reply, is_of_no_master, is_partial
+from .failures import FOREIGN, failed_call
 from .master import Master
 from .resolver import MasterWatch
 
@@ -57,163 +56,7 @@ CLOSED = "the connection was closed by this process"
 TASK = "mesa-redis-pipeline"
 """Name of the task that carries out what takes more than a write and its replies."""
 
-_EMPTY = Context()
-"""That of a caller would be kept in memory with the connection."""
-
 _log = logging.getLogger("mesa_ws.backend")
-
-
-class Batch:
-    """Commands that are written together, and their replies.
-
-    A runner calls `on_write`, writes `unsent`, passes the replies to `on_replies`, and starts again
-    while something is `missing`: Redis did not run a script that it did not know, so only that one is
-    sent twice. A repeatable batch may also be sent again from the start after its connection broke.
-
-    Args:
-        commands: the commands, in order.
-        is_repeatable: whether a second run changes nothing.
-        known_for: seconds for which that holds. The batch is repeated only in the first half of this
-            time, since written bytes may take a while to arrive.
-        proof: the durability to ask for afterwards, on the same connection.
-
-    Attributes:
-        replies: the replies, including errors of Redis.
-        missing: positions of commands that Redis has not run yet.
-        has_errors: whether Redis ever replied with an error.
-        is_doubtful: whether the batch is being repeated because the outcome of its first run is unknown.
-        future: of the replies or a `BackendError`, once the batch is in the queue of a pipeline.
-        deadline: of that future, by the clock of its event loop.
-    """
-
-    __slots__ = (
-        "_is_written", "_known_for", "_written_at", "commands", "deadline", "future", "has_errors",
-        "is_doubtful", "is_repeatable", "missing", "proof", "replies",
-    )  # fmt: skip
-
-    future: asyncio.Future[list[Any]]
-    deadline: float
-
-    def __init__(
-        self,
-        commands: Sequence[Command],
-        *,
-        is_repeatable: bool = False,
-        known_for: float = math.inf,
-        proof: Proof | None = None,
-    ) -> None:
-        self.commands = commands
-        self.is_repeatable = is_repeatable
-        self.proof = proof
-        self.replies: list[Any] = [None] * len(commands)
-        self.missing: Sequence[int] = range(len(commands))
-        self.has_errors = self.is_doubtful = self._is_written = False
-        self._known_for = known_for
-        self._written_at: float | None = None
-
-    @property
-    def unsent(self) -> Sequence[Command]:
-        """The commands to write."""
-        return [self.commands[at] for at in self.missing]
-
-    @property
-    def is_written(self) -> bool:
-        """Whether Redis may have run any of the commands."""
-        return self._is_written or self.is_doubtful
-
-    @property
-    def is_read_only(self) -> bool:
-        """Whether this Redis is a replica, so that another one has to run the commands."""
-        return any(isinstance(reply, ReadOnlyError) for reply in self.replies)
-
-    @property
-    def is_misled(self) -> bool:
-        """Whether the replies suggest that this Redis is not the master."""
-        return any(map(is_of_no_master, self.replies))
-
-    def first_limit(self, now: float, deadline: float) -> float:
-        """Return until when to wait on a connection that may be dead, which leaves time for another one."""
-        return now + min((deadline - now) / 2, self._known_for / 4) if self.is_repeatable else deadline
-
-    def on_write(self, now: float) -> None:
-        """Note that the commands are about to be written: from now on Redis may run them."""
-        self._is_written = True
-        if self._written_at is None:
-            self._written_at = now
-
-    def on_replies(self, replies: Sequence[Any]) -> None:
-        """Store the replies to `unsent`."""
-        missing = list[int]()
-        for at, reply in zip(self.missing, replies, strict=True):
-            self.replies[at] = reply
-            if isinstance(reply, RedisError):
-                self.has_errors = True
-                if isinstance(reply, NoScriptError):
-                    missing.append(at)
-        self.missing = missing
-        self._is_written = len(missing) < len(self.commands)
-
-    def repeat(self, now: float) -> bool:
-        """Reset the batch for another connection; return whether a repeat is safe."""
-        if not (self.is_repeatable and self.is_written) or self._written_at is None:
-            return False
-        if now - self._written_at > self._known_for / 2:
-            return False
-        self.is_doubtful, self._is_written = True, False
-        self.replies = [None] * len(self.commands)
-        self.missing = range(len(self.commands))
-        return True
-
-    @property
-    def is_part_done(self) -> bool:
-        """Whether Redis may have run a command: it did not refuse all, or a run before had no outcome."""
-        done = (not isinstance(reply, RedisError) or is_partial(reply) for reply in self.replies)
-        return self.is_doubtful or (self._is_written and any(done))
-
-    def doubting(self, error: MesaError) -> MesaError:
-        """Return a copy of the error that stopped the batch, which says if a part may have been done."""
-        if getattr(error, "maybe_sent", False) or not self.is_part_done:
-            return copy(error)
-        return BackendUnavailable(getattr(error, "problem", str(error)), maybe_sent=True)
-
-    def failure(self, where: str) -> BackendError | None:
-        """Return the first error among the replies as a `BackendError` with its cause; None without."""
-        failed = [reply for reply in self.replies if isinstance(reply, RedisError)]
-        if not failed:
-            return None
-        error = failed_reply(where, failed[0])
-        error.maybe_sent = self.is_part_done
-        error.__cause__ = failed[0]
-        return error
-
-    def settle(self, error: Exception | None = None) -> None:
-        """Resolve the future with the replies, or with an error that has its cause."""
-        if self.future.done():
-            return
-        if error is None:
-            self.future.set_result(self.replies)
-        else:
-            self.future.set_exception(error)
-
-
-class Operation(Batch, Generic[T]):
-    """A batch, and the function `read` that makes the result from its replies; it runs once.
-
-    Without commands, no connection is used.
-    """
-
-    __slots__ = ("read",)
-
-    def __init__(
-        self,
-        commands: Sequence[Command],
-        read: Callable[[Sequence[Any]], T],
-        is_repeatable: bool = True,
-        proof: Proof | None = None,
-        known_for: float = math.inf,
-    ) -> None:
-        super().__init__(commands, is_repeatable=is_repeatable, known_for=known_for, proof=proof)
-        self.read = read
 
 
 class Pipeline:
@@ -238,10 +81,8 @@ class Pipeline:
         self._queue: deque[Batch] = deque()
         self._is_busy = False  # whether `_begin` will look at the queue again
         self._task: asyncio.Task[None] | None = None
-        self._group: list[Batch] = []
-        self._at = 0  # of the first in the group that lacks replies
-        self._replies: list[Any] = []
-        self._is_read: asyncio.Future[None] | None = None  # awaited by the task
+        self._group: Group | None = None  # whose replies are outstanding
+        self._talked: asyncio.Future[None] | None = None  # awaited by the task
         self._following: MasterWatch | None = None
         self._attempt: asyncio.Timeout | None = None
         self._proving: asyncio.Timeout | None = None
@@ -266,7 +107,7 @@ class Pipeline:
         batch = Batch(commands, is_repeatable=is_repeatable, known_for=known_for, proof=proof)
         return await self.carry_out(batch)
 
-    async def carry_out(self, batch: Batch) -> list[Any]:
+    def carry_out(self, batch: Batch) -> asyncio.Future[list[Any]]:
         """Run the commands of `batch` in order, with no others between them.
 
         Cancelling is safe; Redis may still run them.
@@ -276,11 +117,9 @@ class Pipeline:
             BackendRefused: Redis refused one of them; the others were run.
             Unsupported: this Redis cannot give the requested proof; nothing was sent.
         """
+        batch.meter = self.meter
         self._enqueue(batch)
-        try:
-            return await batch.future
-        finally:
-            self.meter.add(batch.future, batch.deadline - self._timeout)
+        return batch.future
 
     def check(self, proof: Proof) -> None:
         """Check that the Redis of the present connection can give a proof.
@@ -321,7 +160,8 @@ class Pipeline:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task], timeout=self._timeout)
-        self._fail([*self._group, *self._queue], RedisConnectionError(CLOSED))
+        written = self._group.batches if self._group is not None else ()
+        self._fail([*written, *self._queue], RedisConnectionError(CLOSED))
         if self._timer is not None:
             self._timer.cancel()
         self._drop()
@@ -340,17 +180,18 @@ class Pipeline:
         if self._is_closed:
             raise BackendUnavailable(f"{self._address.label}: the connection has been closed")
         loop = asyncio.get_running_loop()
-        batch.future, batch.deadline = loop.create_future(), loop.time() + self._timeout
+        batch.future, batch.began = loop.create_future(), loop.time()
+        batch.deadline = batch.began + self._timeout
         self._queue.append(batch)
         outstanding = self._outstanding
         while outstanding and outstanding[0].future.done():
             outstanding.popleft()
         outstanding.append(batch)
         if self._timer is None:
-            self._timer = loop.call_at(batch.deadline, self._on_time, context=_EMPTY)
+            self._timer = loop.call_at(batch.deadline, self._on_time, context=Context())
         if not self._is_busy:
             self._is_busy = True
-            loop.call_soon(self._begin, context=_EMPTY)
+            loop.call_soon(self._begin)
 
     def _begin(self) -> None:
         """Write the next group, or have the task do so."""
@@ -358,7 +199,7 @@ class Pipeline:
         if not group:
             self._is_busy = False
         elif self._is_ready and all(batch.proof is None for batch in group):
-            self._is_read = None
+            self._talked = None
             try:
                 self._write(group, min(group[-1].deadline, self._first_limit(group)))
             except Exception:  # noqa: BLE001 - the task meets and tells it
@@ -367,8 +208,9 @@ class Pipeline:
             self._start(self._serve_group(group))
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        self._task = start(work, name=TASK, context=_EMPTY)
-        self._task.add_done_callback(self._on_done, context=_EMPTY)
+        context = Context()  # the one of the caller would be kept in memory with the connection
+        self._task = start(work, name=TASK, context=context)
+        self._task.add_done_callback(self._on_done, context=context)
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         self._task = None
@@ -425,7 +267,7 @@ class Pipeline:
         finally:
             self._group_due, self._proving = math.inf, None
 
-    def _give_up(self, group: list[Batch], error: BaseException) -> None:
+    def _give_up(self, group: Sequence[Batch], error: BaseException) -> None:
         """Settle a group whose connection has failed, or put its batches back into the queue."""
         self._drop()
         if isinstance(error, FOREIGN):
@@ -501,21 +343,27 @@ class Pipeline:
             await self._talk(again, self._group_due)
             for batch in again:
                 batch.missing = ()
-                self._take(batch, connection.master)
-        unproven = [batch for batch in group if batch.proof is not None and not batch.future.done()]
-        if unproven and not connection.master.is_left:
-            demands = [batch.proof.demand(batch.replies) for batch in unproven if batch.proof is not None]
-            limit = min(batch.deadline for batch in unproven) - asyncio.get_running_loop().time()
-            async with asyncio.timeout_at(self._group_due) as self._proving:
-                failures = await prove(self._address, connection, demands, limit)
-            if not connection.master.is_left:
-                for batch, failure in zip(unproven, failures, strict=True):
-                    batch.settle(failure)
+                if not (batch.is_repeatable and connection.master.is_left):
+                    batch.settle_answered(self._address.label)
+        await self._prove(group, connection)
         self._conclude(group, connection.master)
         if len(group) < asked:
             self._drop()
 
-    def _conclude(self, group: list[Batch], master: Master) -> None:
+    async def _prove(self, group: list[Batch], connection: AsyncConnection) -> None:
+        """Wait for the proofs that batches of a group ask for, and settle these."""
+        unproven = [batch for batch in group if batch.proof is not None and not batch.future.done()]
+        if not unproven or connection.master.is_left:
+            return
+        demands = [batch.proof.demand(batch.replies) for batch in unproven if batch.proof is not None]
+        limit = min(batch.deadline for batch in unproven) - asyncio.get_running_loop().time()
+        async with asyncio.timeout_at(self._group_due) as self._proving:
+            failures = await prove(self._address, connection, demands, limit)
+        if not connection.master.is_left:
+            for batch, failure in zip(unproven, failures, strict=True):
+                batch.settle(failure)
+
+    def _conclude(self, group: Sequence[Batch], master: Master) -> None:
         """Draw conclusions about the master from the replies to a group."""
         failed = [batch for batch in group if batch.has_errors]
         if master.is_left:
@@ -525,13 +373,13 @@ class Pipeline:
         if any(batch.is_read_only for batch in failed):
             self._drop()
 
-    def _begin_again(self, group: list[Batch]) -> None:
+    def _begin_again(self, group: Sequence[Batch]) -> None:
         """Repeat batches that a former master answered; those that are not repeatable keep its answer."""
         for batch in self._repeat(group):
             if batch.proof is not None:
                 batch.settle(batch.proof.lost_master(self._address.label))
             else:
-                self._hand_out(batch)
+                batch.settle_answered(self._address.label)
 
     def _is_possible(self, batch: Batch) -> bool:
         """Whether this Redis runs the batch for this user; if not, fail it before anything is sent."""
@@ -560,76 +408,44 @@ class Pipeline:
         """Write the unsent commands of batches, and wait for the replies; for the task alone."""
         if not group:
             return
-        self._is_read = asyncio.get_running_loop().create_future()
+        self._talked = asyncio.get_running_loop().create_future()
         self._write(group, due)
-        await self._is_read
+        await self._talked
 
-    def _write(self, group: list[Batch], due: float) -> None:
+    def _write(self, batches: list[Batch], due: float) -> None:
         """Write the unsent commands of batches, whose replies have to be there at `due`."""
         connection = self._connection
         if connection is None:
             raise RedisConnectionError(CLOSED)
-        wire = packed(command for batch in group for command in batch.unsent)
-        now = asyncio.get_running_loop().time()
-        for batch in group:
-            batch.on_write(now)
-        self._group, self._at, self._replies = group, 0, []
         self._limit_group(due)
-        connection.send(wire)
-        connection.listen(self._on_reply, self._on_end)
+        group = self._group = Group(batches, self._address.label, connection.master, self._on_read)
+        connection.ask(group.begin(asyncio.get_running_loop().time()), group.add, self._on_end)
 
-    def _on_reply(self, reply: Any) -> None:
-        """Take the next reply to the group; settle each batch that has all of its replies."""
-        replies, batch = self._replies, self._group[self._at]
-        replies.append(reply)
-        if len(replies) < len(batch.missing):
-            return
-        self._replies = []
-        batch.on_replies(replies)
-        connection = self._connection
-        if connection is not None:
-            self._take(batch, connection.master)
-            self._at += 1
-            if self._at == len(self._group):
-                connection.stop_listening()
-                self._on_replies(connection.master)
-
-    def _on_replies(self, master: Master) -> None:
-        """Go on after all replies to the group."""
-        group, self._group = self._group, []
-        if self._is_read is not None:
-            if not self._is_read.done():
-                self._is_read.set_result(None)
-        elif any(batch.missing for batch in group):
-            self._start(self._serve_group(group, is_read=True))
+    def _on_read(self, group: Group) -> None:
+        """Go on after all replies to a group."""
+        self._group = None
+        if self._talked is not None:
+            if not self._talked.done():
+                self._talked.set_result(None)
+        elif any(batch.missing for batch in group.batches):
+            self._start(self._serve_group([*group.batches], is_read=True))
         else:
             self._group_due, self._used_at = math.inf, asyncio.get_running_loop().time()
-            self._conclude(group, master)
+            self._conclude(group.batches, group.master)
             self._begin()
 
     def _on_end(self, error: Exception) -> None:
         """Give up the group whose replies are outstanding: the connection has ended."""
-        group, self._group = self._group, []
-        if self._is_read is not None:
-            if not self._is_read.done():
-                self._is_read.set_exception(error)
-        else:
+        group, self._group = self._group, None
+        if self._talked is not None:
+            if not self._talked.done():
+                self._talked.set_exception(error)
+        elif group is not None:
             self._group_due = math.inf
-            self._give_up(group, error)
+            self._give_up(group.batches, error)
             self._begin()
 
-    def _take(self, batch: Batch, master: Master) -> None:
-        """Settle a batch, unless it is not done, or a former master has answered it."""
-        if not batch.missing and not (batch.is_repeatable and master.is_left):
-            self._hand_out(batch)
-
-    def _hand_out(self, batch: Batch) -> None:
-        """Settle a batch, unless it waits for a proof."""
-        failure = batch.failure(self._address.label) if batch.has_errors else None
-        if failure is not None or batch.proof is None:
-            batch.settle(failure)
-
-    def _repeat(self, group: list[Batch], *, is_refused: bool = False) -> list[Batch]:
+    def _repeat(self, group: Sequence[Batch], *, is_refused: bool = False) -> list[Batch]:
         """Put repeatable batches back to the front, or only doubtful ones; return the rest of the group."""
         now, again, rest = asyncio.get_running_loop().time(), list[Batch](), list[Batch]()
         for batch in group:
@@ -668,15 +484,18 @@ class Pipeline:
         if self._timer is not None:
             self._timer.cancel()
         due = min(self._group_due, self._outstanding[0].deadline if self._outstanding else math.inf)
-        is_set = due < math.inf
-        self._timer = asyncio.get_running_loop().call_at(due, self._on_time) if is_set else None
+        self._timer = None
+        if due < math.inf:
+            self._timer = asyncio.get_running_loop().call_at(due, self._on_time, context=Context())
 
     def _on_time(self) -> None:
         """Fail the batches whose time is over, and end a connection that has not answered in time."""
         self._timer = None
         now, outstanding = asyncio.get_running_loop().time(), self._outstanding
         while outstanding and (outstanding[0].future.done() or outstanding[0].deadline <= now):
-            self._expire(outstanding.popleft())
+            batch = outstanding.popleft()
+            if not batch.future.done():
+                self._expire(batch)
         if self._group_due <= now:
             self._group_due = math.inf
             if self._connection is not None:

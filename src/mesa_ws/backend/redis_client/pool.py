@@ -19,12 +19,13 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ...errors import BackendUnavailable, MesaError
 from .address import Address
+from .batch import Batch, Operation
 from .command import Command, Handshake, ServerInfo
 from .connection import BlockingConnection, disconnect_on_error, is_ended, read_reply, remaining, set_limit
 from .durability import Demand
 from .failures import FOREIGN, failed_call
 from .master import FIXED
-from .pipeline import PAUSE, Batch, Operation
+from .pipeline import PAUSE
 from .resolver import APART
 
 T = TypeVar("T")
@@ -130,8 +131,8 @@ class Pool:
 
     def _write_and_read(self, batch: Batch, connection: BlockingConnection, deadline: float) -> None:
         """Write the unsent commands, and store their replies in the batch."""
-        batch.on_write(time.monotonic())
-        batch.on_replies(self._talk(connection, batch.unsent, deadline))
+        for reply in self._talk(connection, batch.begin(time.monotonic()), deadline):
+            batch.add(reply)
 
     def _shake_hands(self, connection: BlockingConnection, deadline: float) -> None:
         first, *others = self._handshake.commands

@@ -155,7 +155,8 @@ class Subscriber:
             connection.end()
 
     def _on_reply(self, reply: Any) -> None:
-        raise_first([reply])
+        if isinstance(reply, Exception):
+            raise reply
         if reply[0] == b"message":
             self._listeners.get(reply[1], self._on_frame)(reply[2])
         else:

@@ -14,8 +14,8 @@ from ..inbox import AppendResult, Capacity, InboxEvent
 from ..outbox import Acknowledgement, Page, Read, Start
 from ..queries import Query
 from ..redis_client.address import Address
-from ..redis_client.command import CallMeter, ServerInfo
-from ..redis_client.pipeline import Operation
+from ..redis_client.batch import CallMeter, Operation
+from ..redis_client.command import ServerInfo
 from ..statistics import Memory, RedisStatistics
 from .handshake import INFO
 from .node import WireNode

@@ -6,7 +6,7 @@ from typing import Protocol, TypeVar
 from ...messages.envelope import Envelope
 from ...messages.receipt import Receipt
 from ..queries import Query
-from ..redis_client.pipeline import Operation
+from ..redis_client.batch import Operation
 from .handshake import WireHandshake
 
 T = TypeVar("T")

@@ -1,5 +1,7 @@
 """What is known of a request to Redis at each of its stages."""
 
+from collections.abc import Iterable
+
 import pytest
 from redis.exceptions import (
     NoScriptError,
@@ -7,52 +9,58 @@ from redis.exceptions import (
     ResponseError,
 )
 
+from mesa_ws.backend.redis_client.batch import Batch
 from mesa_ws.backend.redis_client.command import Command
-from mesa_ws.backend.redis_client.pipeline import Batch
 from mesa_ws.errors import BackendRefused, BackendUnavailable
 
 COMMANDS: list[Command] = [("A",), ("B",), ("C",)]
 UNKNOWN = NoScriptError("NOSCRIPT No matching script")
 
 
+def answer(batch: Batch, replies: Iterable[object]) -> None:
+    """Have what is missing of a batch written, and answered; the last reply makes it whole."""
+    commands = batch.begin(0.0)
+    is_whole = [batch.add(reply) for reply in replies]
+    assert is_whole == [*[False] * (len(commands) - 1), True]
+
+
 def test_all_commands_are_unsent_at_first() -> None:
     batch = Batch(COMMANDS)
-    assert (batch.unsent, batch.is_written) == (COMMANDS, False)
+    assert not batch.is_written
+    assert (batch.begin(0.0), batch.is_written) == (COMMANDS, True)
 
 
 def test_an_answered_exchange_has_its_replies() -> None:
     batch = Batch(COMMANDS)
-    batch.on_write(0.0)
-    batch.on_replies([1, None, b"x"])
+    answer(batch, [1, None, b"x"])
     assert (batch.replies, batch.missing, batch.is_written) == ([1, None, b"x"], [], True)
     assert batch.failure("redis") is None
 
 
 def test_only_unknown_scripts_are_sent_again() -> None:
     batch = Batch(COMMANDS)
-    batch.on_replies([1, UNKNOWN, UNKNOWN])
-    assert batch.unsent == COMMANDS[1:]
-    batch.on_replies([2, 3])
+    answer(batch, [1, UNKNOWN, UNKNOWN])
+    assert [COMMANDS[at] for at in batch.missing] == COMMANDS[1:]
+    answer(batch, [2, 3])
     assert (batch.replies, batch.missing) == ([1, 2, 3], [])
 
 
 def test_a_request_of_unknown_scripts_alone_was_not_carried_out() -> None:
     batch = Batch(COMMANDS[:1])
-    batch.on_write(0.0)
-    batch.on_replies([UNKNOWN])
+    answer(batch, [UNKNOWN])
     assert not batch.is_written
 
 
 def test_a_script_that_stays_unknown_is_a_failure() -> None:
     batch = Batch(COMMANDS[:1])
     for _ in range(2):
-        batch.on_replies([UNKNOWN])
+        answer(batch, [UNKNOWN])
     assert isinstance(batch.failure("redis"), BackendRefused)
 
 
 def test_the_first_error_is_the_failure_and_keeps_its_cause() -> None:
     batch, error = Batch(COMMANDS), ResponseError("WRONGTYPE Operation against a key")
-    batch.on_replies([1, error, ResponseError("another")])
+    answer(batch, [1, error, ResponseError("another")])
     failure = batch.failure("redis at h:1")
     assert str(failure) == (
         "redis at h:1: refused (WRONGTYPE Operation against a key); a part may have been sent"
@@ -72,7 +80,7 @@ def test_the_first_error_is_the_failure_and_keeps_its_cause() -> None:
 )
 def test_a_refusal_says_whether_a_part_was_done(replies: list[object], maybe_sent: bool) -> None:
     batch = Batch(COMMANDS[:2])
-    batch.on_replies(replies)
+    answer(batch, replies)
     failure = batch.failure("redis")
     assert isinstance(failure, BackendRefused)
     assert (failure.maybe_sent, "part may have been sent" in str(failure)) == (maybe_sent, maybe_sent)
@@ -82,7 +90,7 @@ def test_a_refusal_says_whether_a_part_was_done(replies: list[object], maybe_sen
 @pytest.mark.parametrize(("others", "maybe_sent"), [([1], True), ([ReadOnlyError("READONLY")], False)])
 def test_a_replica_did_what_it_did_not_refuse(others: list[object], maybe_sent: bool) -> None:
     batch = Batch(COMMANDS[:2])
-    batch.on_replies([ReadOnlyError("READONLY You can't write against a read only replica."), *others])
+    answer(batch, [ReadOnlyError("READONLY You can't write against a read only replica."), *others])
     failure = batch.failure("redis")
     assert isinstance(failure, BackendUnavailable)
     assert (failure.maybe_sent, batch.is_read_only) == (maybe_sent, True)
@@ -90,11 +98,10 @@ def test_a_replica_did_what_it_did_not_refuse(others: list[object], maybe_sent: 
 
 def test_what_is_repeatable_starts_anew_and_stays_doubtful() -> None:
     batch = Batch(COMMANDS, is_repeatable=True)
-    batch.on_write(0.0)
-    batch.on_replies([1, UNKNOWN, UNKNOWN])
+    answer(batch, [1, UNKNOWN, UNKNOWN])
     assert batch.repeat(1.0)
-    assert (batch.unsent, batch.replies) == (COMMANDS, [None] * 3)
-    assert (batch.is_written, batch.is_doubtful) == (True, True)
+    assert (batch.is_written, batch.is_doubtful, batch.replies) == (True, True, [None] * 3)
+    assert batch.begin(1.0) == COMMANDS
 
 
 def test_what_was_never_written_is_not_repeated() -> None:
@@ -104,9 +111,9 @@ def test_what_was_never_written_is_not_repeated() -> None:
 @pytest.mark.parametrize(("since", "is_repeated"), [(60.0, True), (60.1, False)])
 def test_what_redis_may_have_forgotten_is_not_repeated(since: float, is_repeated: bool) -> None:
     batch = Batch(COMMANDS, is_repeatable=True, known_for=120.0)
-    batch.on_write(100.0)
+    batch.begin(100.0)
     assert batch.repeat(110.0)
-    batch.on_write(115.0)
+    batch.begin(115.0)
     assert batch.repeat(100.0 + since) == is_repeated
 
 
@@ -118,15 +125,15 @@ def test_a_reply_is_waited_for_as_long_as_a_repetition_has_time() -> None:
 
 def test_what_is_not_repeatable_is_not_repeated() -> None:
     batch = Batch(COMMANDS)
-    batch.on_write(0.0)
+    batch.begin(0.0)
     assert not batch.repeat(1.0)
 
 
 def test_errors_of_a_repetition_say_that_it_may_have_been_sent() -> None:
     batch = Batch(COMMANDS[:1], is_repeatable=True)
-    batch.on_write(0.0)
+    batch.begin(0.0)
     batch.repeat(1.0)
-    batch.on_replies([ReadOnlyError("READONLY")])
+    answer(batch, [ReadOnlyError("READONLY")])
     errors = [
         batch.failure("redis"),
         batch.doubting(BackendUnavailable("no connection")),

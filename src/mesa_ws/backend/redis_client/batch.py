@@ -1,0 +1,257 @@
+"""Batches of commands, with their replies, and counts of calls."""
+
+import asyncio
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from copy import copy
+from typing import Any, Generic, TypeVar
+
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
+
+from ...errors import BackendError, BackendRefused, BackendUnavailable, MesaError
+from .command import Command
+from .durability import Proof
+from .failures import failed_reply, is_of_no_master, is_partial
+from .master import Master
+
+T = TypeVar("T")
+
+
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+"""Upper bounds of the classes that durations of calls are counted in."""
+
+
+class CallMeter:
+    """Counts calls, with how long they took until their replies were there, and those that failed.
+
+    Attributes:
+        counts: calls by the first of `SECONDS` that they did not exceed; the last ones took longer.
+        seconds: the sum of their durations.
+        refused: calls that Redis refused, wholly or in part.
+        unavailable: calls that got no reply.
+    """
+
+    __slots__ = ("counts", "refused", "seconds", "unavailable")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(SECONDS) + 1)
+        self.seconds = 0.0
+        self.refused = self.unavailable = 0
+
+    def add(self, seconds: float, error: Exception | None) -> None:
+        """Count a call that took some seconds, and ended with an error or without."""
+        self.counts[bisect_left(SECONDS, seconds)] += 1
+        self.seconds += seconds
+        if error is not None:
+            self.refused += isinstance(error, BackendRefused)
+            self.unavailable += isinstance(error, BackendUnavailable)
+
+
+class Batch:
+    """Commands that are written together, and their replies.
+
+    A runner writes what `begin` returns, passes each reply to `add`, and starts again while something is
+    `missing`: Redis did not run a script that it did not know, so only that one is sent twice. A repeatable
+    batch may also be sent again from the start after its connection broke.
+
+    Args:
+        commands: the commands, in order.
+        is_repeatable: whether a second run changes nothing.
+        known_for: seconds for which that holds. The batch is repeated only in the first half of this
+            time, since written bytes may take a while to arrive.
+        proof: the durability to ask for afterwards, on the same connection.
+
+    Attributes:
+        replies: the replies, including errors of Redis.
+        missing: positions of commands that Redis has not run yet.
+        has_errors: whether Redis ever replied with an error.
+        is_doubtful: whether the batch is being repeated because the outcome of its first run is unknown.
+        future: of the replies or a `BackendError`, once the batch is in the queue of a pipeline.
+        began: when it came there, by the clock of its event loop.
+        deadline: of that future, by that clock.
+        meter: counts the batch when it is settled, if it is a call.
+    """
+
+    __slots__ = (
+        "_again", "_count", "_is_written", "_known_for", "_written_at", "began", "commands", "deadline",
+        "future", "has_errors", "is_doubtful", "is_repeatable", "meter", "missing", "proof", "replies",
+    )  # fmt: skip
+
+    future: asyncio.Future[list[Any]]
+    began: float
+    deadline: float
+
+    def __init__(
+        self,
+        commands: Sequence[Command],
+        *,
+        is_repeatable: bool = False,
+        known_for: float = math.inf,
+        proof: Proof | None = None,
+    ) -> None:
+        self.commands = commands
+        self.is_repeatable = is_repeatable
+        self.proof = proof
+        self.replies: list[Any] = [None] * len(commands)
+        self.missing: Sequence[int] = range(len(commands))
+        self.has_errors = self.is_doubtful = self._is_written = False
+        self.meter: CallMeter | None = None
+        self._count = 0
+        self._again: list[int] = []
+        self._known_for = known_for
+        self._written_at: float | None = None
+
+    @property
+    def is_written(self) -> bool:
+        """Whether Redis may have run any of the commands."""
+        return self._is_written or self.is_doubtful
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether this Redis is a replica, so that another one has to run the commands."""
+        return any(isinstance(reply, ReadOnlyError) for reply in self.replies)
+
+    @property
+    def is_misled(self) -> bool:
+        """Whether the replies suggest that this Redis is not the master."""
+        return any(map(is_of_no_master, self.replies))
+
+    def first_limit(self, now: float, deadline: float) -> float:
+        """Return until when to wait on a connection that may be dead, which leaves time for another one."""
+        return now + min((deadline - now) / 2, self._known_for / 4) if self.is_repeatable else deadline
+
+    def begin(self, now: float) -> Sequence[Command]:
+        """Return the commands to write now: from here on Redis may run them."""
+        self._is_written = True
+        if self._written_at is None:
+            self._written_at = now
+        self._count, self._again = 0, []
+        if len(self.missing) == len(self.commands):
+            return self.commands
+        return [self.commands[at] for at in self.missing]
+
+    def add(self, reply: Any) -> bool:
+        """Store the next reply; return whether it was the last one."""
+        missing = self.missing
+        self.replies[missing[self._count]] = reply
+        if isinstance(reply, RedisError):
+            self.has_errors = True
+            if isinstance(reply, NoScriptError):
+                self._again.append(missing[self._count])
+        self._count += 1
+        if self._count < len(missing):
+            return False
+        self.missing = self._again
+        self._is_written = len(self._again) < len(self.commands)
+        return True
+
+    def repeat(self, now: float) -> bool:
+        """Reset the batch for another connection; return whether a repeat is safe."""
+        if not (self.is_repeatable and self.is_written) or self._written_at is None:
+            return False
+        if now - self._written_at > self._known_for / 2:
+            return False
+        self.is_doubtful, self._is_written = True, False
+        self.replies = [None] * len(self.commands)
+        self.missing = range(len(self.commands))
+        return True
+
+    @property
+    def is_part_done(self) -> bool:
+        """Whether Redis may have run a command: it did not refuse all, or a run before had no outcome."""
+        done = (not isinstance(reply, RedisError) or is_partial(reply) for reply in self.replies)
+        return self.is_doubtful or (self._is_written and any(done))
+
+    def doubting(self, error: MesaError) -> MesaError:
+        """Return a copy of the error that stopped the batch, which says if a part may have been done."""
+        if getattr(error, "maybe_sent", False) or not self.is_part_done:
+            return copy(error)
+        return BackendUnavailable(getattr(error, "problem", str(error)), maybe_sent=True)
+
+    def failure(self, where: str) -> BackendError | None:
+        """Return the first error among the replies as a `BackendError` with its cause; None without."""
+        failed = [reply for reply in self.replies if isinstance(reply, RedisError)]
+        if not failed:
+            return None
+        error = failed_reply(where, failed[0])
+        error.maybe_sent = self.is_part_done
+        error.__cause__ = failed[0]
+        return error
+
+    def settle(self, error: Exception | None = None) -> None:
+        """Resolve the future with the replies, or with an error that has its cause."""
+        if self.future.done():
+            return
+        if self.meter is not None:
+            self.meter.add(self.future.get_loop().time() - self.began, error)
+        if error is None:
+            self.future.set_result(self.replies)
+        else:
+            self.future.set_exception(error)
+
+    def settle_answered(self, where: str) -> None:
+        """Settle a batch that has its replies, unless it waits for a proof."""
+        failure = self.failure(where) if self.has_errors else None
+        if failure is not None or self.proof is None:
+            self.settle(failure)
+
+
+class Group:
+    """Batches that are written together. Their replies settle them one after another.
+
+    A batch is not settled that is not done, that waits for a proof, or that is repeatable and was answered
+    by a former master.
+
+    Args:
+        batches: at least one.
+        where: name of the Redis in errors.
+        master: the master that the connection leads to.
+        on_read: called when all replies are there.
+    """
+
+    __slots__ = ("_at", "_on_read", "_where", "batches", "master")
+
+    def __init__(
+        self, batches: Sequence[Batch], where: str, master: Master, on_read: Callable[["Group"], None]
+    ) -> None:
+        self.batches = batches
+        self.master = master
+        self._where = where
+        self._on_read = on_read
+        self._at = 0
+
+    def begin(self, now: float) -> list[Command]:
+        """Return the commands to write now."""
+        return [command for batch in self.batches for command in batch.begin(now)]
+
+    def add(self, reply: Any) -> None:
+        """Store the next reply."""
+        batch = self.batches[self._at]
+        if not batch.add(reply):
+            return
+        if not batch.missing and not (batch.is_repeatable and self.master.is_left):
+            batch.settle_answered(self._where)
+        self._at += 1
+        if self._at == len(self.batches):
+            self._on_read(self)
+
+
+class Operation(Batch, Generic[T]):
+    """A batch, and the function `read` that makes the result from its replies; it runs once.
+
+    Without commands, no connection is used.
+    """
+
+    __slots__ = ("read",)
+
+    def __init__(
+        self,
+        commands: Sequence[Command],
+        read: Callable[[Sequence[Any]], T],
+        is_repeatable: bool = True,
+        proof: Proof | None = None,
+        known_for: float = math.inf,
+    ) -> None:
+        super().__init__(commands, is_repeatable=is_repeatable, known_for=known_for, proof=proof)
+        self.read = read
