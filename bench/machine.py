@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from .interpreter import find_build
 from .npm import VERSION
 from .peer import NPM, Peer
 
@@ -22,6 +23,7 @@ def facts(peers: list[Peer]) -> dict[str, str]:
         "load before": f"{os.getloadavg()[0]:.2f}",
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
+        "built with": find_build().text,
         **{name: version(name) for name in _LIBRARIES},
         "redis-server": _answer("redis-server", "--version", pattern=r"v=([\d.]+)"),
     }

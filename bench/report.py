@@ -9,7 +9,14 @@ from rich.console import Console
 from rich.table import Table
 
 from .figures import Outcome, Target
+from .interpreter import find_build
 from .options import Options
+
+_SLOW = (
+    "WARNING this Python was built without a profile (PGO), so figures are up to half higher than with one; "
+    "run the benchmarks with a build that has one, such as Debian's python3, or configure yours with "
+    "--enable-optimizations --with-lto"
+)
 
 WIDTH = 140
 """Width of the output where there is no terminal."""
@@ -33,6 +40,8 @@ class Report:
     def begin(self) -> None:
         """Print the machine and the options."""
         self._console.print(", ".join(f"{name} {value}" for name, value in self._machine.items()))
+        if not find_build().is_optimised:
+            self._console.print(_SLOW, style="bold yellow", markup=False)
 
     def skip(self, why: str) -> None:
         """Print that a part is skipped."""

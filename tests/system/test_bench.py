@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.interpreter import describe, find_build
+
 ROOT = Path(__file__).parents[2]
 WORK = ["--connections", "20", "--messages", "20", "--no-npm"]
 
@@ -47,6 +49,30 @@ def test_it_writes_json(printed: str, results: Path) -> None:
 def test_it_says_what_is_left_out(printed: str) -> None:
     assert "SKIPPED @cryb/mesa: --no-npm was given" in printed
     assert "relative to @cryb/mesa: at most 0.6: not measured" in printed
+
+
+def test_it_says_how_python_was_built(printed: str, results: Path) -> None:
+    build = find_build()
+    assert json.loads((results / "fanout.json").read_text())["machine"]["built with"] == build.text
+    assert ("built without a profile" in printed) is not build.is_optimised
+
+
+@pytest.mark.parametrize(
+    ("options", "flags", "distance", "text", "is_optimised"),
+    [
+        ("'--enable-optimizations' '--with-lto=full'", "", 50_000, "PGO, LTO", True),
+        ("'--enable-optimizations'", "", 50_000, "PGO, no LTO", True),
+        ("'--with-lto' '--with-lto=no' '--enable-shared'", "", 50_000, "no PGO, no LTO", False),
+        ("", "-O3 -flto -fprofile-use", 50_000, "PGO, LTO", True),
+        ("", "", 50_000, "no PGO, no LTO", False),
+        ("", "", 1_000_000, "PGO, as its functions are laid out by a profile", True),
+    ],
+)
+def test_a_build_is_known_by_its_options_or_its_layout(
+    options: str, flags: str, distance: int, text: str, is_optimised: bool
+) -> None:
+    build = describe({"CONFIG_ARGS": options, "PY_CORE_CFLAGS": flags}, distance)
+    assert (build.text, build.is_optimised) == (text, is_optimised)
 
 
 SMALL = ["--rounds", "1", "--connections", "10", "--singles", "50", "--no-npm"]
