@@ -21,7 +21,6 @@ from .connection import (
     AsyncConnection,
     BlockingConnection,
     disconnect_on_error,
-    hang_up,
     open_connection,
     remaining,
 )
@@ -142,15 +141,9 @@ class Address:
         """`connect` for asyncio; the caller limits the time, and Sentinels have `timeout` to answer."""
         masters = self.masters
         master = FIXED if masters is None else await masters.afind(time.monotonic() + timeout)
-        connection: AsyncConnection = self._unconnected(
-            redis.asyncio, master, retry=AsyncRetry(NoBackoff(), 0)
+        return await open_connection(
+            self._unconnected(redis.asyncio, master, retry=AsyncRetry(NoBackoff(), 0))
         )
-        try:
-            await open_connection(connection)
-        except BaseException:
-            await hang_up(connection)
-            raise
-        return connection
 
     def follow(self, on_left: Callable[[], None]) -> MasterWatch | None:
         """Call a method in this event loop whenever Sentinels name another master.

@@ -155,18 +155,17 @@ class CallMeter:
         self.seconds = 0.0
         self.refused = self.unavailable = 0
 
-    def add(self, done: asyncio.Future[Any], deadline: float, timeout: float) -> None:
-        """Count a call that has ended by now; not one that was cancelled before its deadline."""
-        late = done.get_loop().time() - deadline
-        is_late = done.cancelled()
-        if not done.done() or (is_late and late < 0):
+    def add(self, done: asyncio.Future[Any], began: float) -> None:
+        """Count a call that has ended, and began at a time of its event loop; not one that was cancelled."""
+        if done.cancelled():
             return
-        seconds = late + timeout
+        seconds = done.get_loop().time() - began
         self.counts[bisect_left(SECONDS, seconds)] += 1
         self.seconds += seconds
-        error = None if is_late else done.exception()
-        self.refused += isinstance(error, BackendRefused)
-        self.unavailable += is_late or isinstance(error, BackendUnavailable)
+        error = done.exception()
+        if error is not None:
+            self.refused += isinstance(error, BackendRefused)
+            self.unavailable += isinstance(error, BackendUnavailable)
 
 
 class Handshake(Protocol):

@@ -13,7 +13,7 @@ from ...errors import BackendUnavailable, Unsupported
 from ...settings import Durability
 from .address import Address
 from .command import Command, ServerInfo
-from .connection import AsyncConnection, converse
+from .connection import AsyncConnection
 from .resolver import APART
 
 SAFE = "dispatching again with the same idempotency key is safe"
@@ -116,8 +116,8 @@ async def prove(
     The result counts only if no other master was named by then.
     """
     asked = Demand.of(demands)
-    due = connection.mesa_master.due(asked.replicas, time.monotonic())
-    replies = await converse(connection, asked.commands(limit))
+    due = connection.master.due(asked.replicas, time.monotonic())
+    replies = await connection.converse(asked.commands(limit))
     failures = [demand.shortfall(address.label, asked, replies) for demand in demands]
     if due is None or all(failures) or await _hold(address, due, limit):
         return failures

@@ -25,16 +25,15 @@ from contextvars import Context
 from copy import copy
 from typing import Any, Generic, TypeVar
 
-from hiredis import pack_command
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 
 from ...concurrency.event_loops import abandon_task
 from ...concurrency.tasks import start
 from ...errors import BackendError, BackendUnavailable, MesaError
 from .address import Address
 from .command import CallMeter, Command, Handshake, ServerInfo
-from .connection import AsyncConnection, abandon, converse, hang_up
+from .connection import AsyncConnection, packed
 from .durability import Proof, prove
 from .failures import FOREIGN, failed_call, failed_reply, is_of_no_master, is_partial
 from .resolver import MasterWatch
@@ -235,7 +234,10 @@ class Pipeline:
         self._wake: asyncio.Future[None] | None = None
         self._following: MasterWatch | None = None
         self._attempt: asyncio.Timeout | None = None
-        self._group_limit: asyncio.Timeout | None = None
+        self._proving: asyncio.Timeout | None = None
+        self._outstanding: deque[Batch] = deque()  # by their deadlines; those that are done go first
+        self._group_due = math.inf
+        self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
         self.generation = 0  # number of connections so far
         self.meter = CallMeter()
@@ -266,13 +268,9 @@ class Pipeline:
         """
         self._enqueue(batch)
         try:
-            async with asyncio.timeout_at(batch.deadline):
-                return await batch.future
-        except TimeoutError:
-            problem = f"{self._address.label}: no answer within {self._timeout:g} s"
-            raise BackendUnavailable(problem, maybe_sent=batch.is_written) from None
+            return await batch.future
         finally:
-            self.meter.add(batch.future, batch.deadline, self._timeout)
+            self.meter.add(batch.future, batch.deadline - self._timeout)
 
     def check(self, proof: Proof) -> None:
         """Check that the Redis of the present connection can give a proof.
@@ -314,7 +312,9 @@ class Pipeline:
             self._owner.cancel()
             await asyncio.wait([self._owner], timeout=self._timeout)
         self._fail(self._queue, RedisConnectionError(CLOSED))
-        await self._drop()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._drop()
 
     def abandon(self) -> None:
         """Close the connection after the event loop was closed. Never waits."""
@@ -322,7 +322,7 @@ class Pipeline:
         self._unfollow()
         connection, self._connection = self._connection, None
         if connection is not None:
-            abandon(connection)
+            connection.abandon()
         if self._owner is not None and not self._owner.done():
             abandon_task(self._owner)
 
@@ -332,6 +332,12 @@ class Pipeline:
         loop = asyncio.get_running_loop()
         batch.future, batch.deadline = loop.create_future(), loop.time() + self._timeout
         self._queue.append(batch)
+        outstanding = self._outstanding
+        while outstanding and outstanding[0].future.done():
+            outstanding.popleft()
+        outstanding.append(batch)
+        if self._timer is None:
+            self._timer = loop.call_at(batch.deadline, self._on_time)
         if self._wake is None:
             self._ensure_owner()
         elif not self._wake.done():
@@ -370,7 +376,7 @@ class Pipeline:
         while self._queue and size < MAX_BATCH:
             batch = self._queue.popleft()
             if batch.deadline <= now:
-                self._fail([batch], TimeoutError())
+                self._expire(batch)
             elif not batch.future.done():
                 group.append(batch)
                 size += len(batch.commands)
@@ -381,42 +387,43 @@ class Pipeline:
         if not group:
             return
         try:
-            async with asyncio.timeout_at(group[-1].deadline) as self._group_limit:
-                connection = await self._connected()
-                await self._carry_out_group(connection, [batch for batch in group if not batch.future.done()])
+            connection = await self._connected(group[-1].deadline)
+            self._limit_group(group[-1].deadline)
+            await self._carry_out_group(connection, [batch for batch in group if not batch.future.done()])
             self._used_at = asyncio.get_running_loop().time()
         except BackendError as error:  # no connection, or one whose handshake refused this Redis
-            await self._drop()
+            self._drop()
             rest = self._repeat(group, is_refused=True)
             self._fail(rest, error)
             if len(rest) < len(group):
                 await asyncio.sleep(PAUSE * random.uniform(1, 2))  # noqa: S311
         except FOREIGN as error:
-            await self._drop()
+            self._drop()
             self._fail(self._repeat(group), error)
         except BaseException as error:
-            await self._drop()
+            self._drop()
             self._fail(group, RedisConnectionError(CLOSED))
             if not isinstance(error, Exception):
                 raise
             _log.exception("%s: a bug while talking to Redis", self._address.label)
         finally:
-            self._group_limit = None
+            self._group_due, self._proving = math.inf, None
 
-    async def _connected(self) -> AsyncConnection:
+    async def _connected(self, deadline: float) -> AsyncConnection:
         """Return the present connection, or a new one if it is lost, idle for long, or to a former master."""
         connection = self._connection
         if connection is not None:
             idle = 0.0 if self._used_at is None else asyncio.get_running_loop().time() - self._used_at
-            if connection.mesa_master.is_left:  # the old one must store nothing after the new one was read
+            if connection.master.is_left:  # the old one must store nothing after the new one was read
                 with suppress(*FOREIGN):
                     async with asyncio.timeout(LAST_REPLIES):
-                        await converse(connection, self._handshake.farewell)
-            elif idle < self._address.max_idle and not connection.mesa_reader.at_eof():
+                        await connection.converse(self._handshake.farewell)
+            elif idle < self._address.max_idle and not connection.is_ended:
                 return connection
-            await self._drop()
-        while (connection := await self._connect()) is None:
-            pass
+            self._drop()
+        async with asyncio.timeout_at(deadline):
+            while (connection := await self._connect()) is None:
+                pass
         return connection
 
     async def _connect(self) -> AsyncConnection | None:
@@ -429,14 +436,14 @@ class Pipeline:
                 self._connection = connection = await self._address.aconnect(self._timeout)
                 await self._shake_hands(connection)
         except FOREIGN as error:
-            await self._drop()
+            self._drop()
             if attempt.expired():
                 return None
             raise self._address.failed(error) from error
         finally:
             self._attempt = None
-        if connection.mesa_master.is_left:
-            await self._drop()
+        if connection.master.is_left:
+            self._drop()
             return None
         self.generation += 1
         if self.generation > 1 and self.on_reconnect is not None:
@@ -445,16 +452,19 @@ class Pipeline:
 
     async def _shake_hands(self, connection: AsyncConnection) -> None:
         first, *others = self._handshake.commands
-        replies = [*await converse(connection, [first]), *await converse(connection, others)]
+        replies = [*await connection.converse([first]), *await connection.converse(others)]
         self._info = self._handshake.check(self._address.label, replies)
 
     async def _carry_out_group(self, connection: AsyncConnection, group: list[Batch]) -> None:
         """Run batches, and settle all that are not to run again; errors of the connection are raised."""
-        asked, master = len(group), connection.mesa_master
+        asked, master = len(group), connection.master
         if self._handshake.lacking or any(batch.proof is not None for batch in group):
             group = [batch for batch in group if self._is_possible(batch)]
-        async with asyncio.timeout_at(self._first_limit(group)):
-            await self._write_and_read(connection, group)
+        due = self._group_due
+        self._limit_group(min(due, self._first_limit(group)))
+        await self._write_and_read(connection, group)
+        if not master.is_left:
+            self._limit_group(due)
         again = [batch for batch in group if batch.missing]
         if again:
             await self._shake_hands(connection)
@@ -463,7 +473,8 @@ class Pipeline:
         if unproven and not master.is_left:
             demands = [batch.proof.demand(batch.replies) for batch in unproven if batch.proof is not None]
             limit = min(batch.deadline for batch in unproven) - asyncio.get_running_loop().time()
-            failures = await prove(self._address, connection, demands, limit)
+            async with asyncio.timeout_at(self._group_due) as self._proving:
+                failures = await prove(self._address, connection, demands, limit)
             if not master.is_left:
                 for batch, failure in zip(unproven, failures, strict=True):
                     batch.settle(failure)
@@ -473,7 +484,7 @@ class Pipeline:
         elif failed and any(batch.is_misled for batch in failed) and self._address.masters is not None:
             self._address.masters.doubt()
         if len(group) < asked or any(batch.is_read_only for batch in failed):
-            await self._drop()
+            self._drop()
 
     def _begin_again(self, group: list[Batch]) -> None:
         """Repeat batches that a former master answered; those that are not repeatable keep its answer."""
@@ -494,15 +505,15 @@ class Pipeline:
             return False
         return True
 
-    def _first_limit(self, group: list[Batch]) -> float | None:
+    def _first_limit(self, group: list[Batch]) -> float:
         """Return until when to wait on a connection that may be dead, which leaves time for another one.
 
-        None, for no such limit, where a new connection makes a node synchronize all of its ids, and
+        Infinite where a new connection makes a node synchronize all of its ids, and
         where a batch of the group is not repeatable and would lose its time.
         """
         is_first = self._used_at is None or self.on_reconnect is not None or not group
         if is_first or not all(batch.is_repeatable for batch in group):
-            return None
+            return math.inf
         now = asyncio.get_running_loop().time()
         return min(batch.first_limit(now, batch.deadline) for batch in group)
 
@@ -510,23 +521,15 @@ class Pipeline:
         self, connection: AsyncConnection, batches: list[Batch], *, is_last: bool = False
     ) -> None:
         """Write the unsent commands, and settle the batches that have all their replies."""
-        # redis-py's own packing for asyncio takes eight times as long; hiredis' annotation is wrong.
-        wire = b"".join([pack_command(each) for batch in batches for each in batch.unsent])  # type: ignore[arg-type]
         now = asyncio.get_running_loop().time()
         for batch in batches:
             batch.on_write(now)
-        await connection.send_packed_command([wire])
+        await connection.write(packed(each for batch in batches for each in batch.unsent))
         for batch in batches:
-            replies = list[Any]()
-            for _ in batch.missing:
-                try:
-                    replies.append(await connection.read_response())
-                except ResponseError as error:
-                    replies.append(error)
-            batch.on_replies(replies)
+            batch.on_replies(await connection.read(len(batch.missing)))
             if is_last:
                 batch.missing = ()
-            if not batch.missing and not (batch.is_repeatable and connection.mesa_master.is_left):
+            if not batch.missing and not (batch.is_repeatable and connection.master.is_left):
                 self._hand_out(batch)
 
     def _hand_out(self, batch: Batch) -> None:
@@ -559,18 +562,49 @@ class Pipeline:
         now = asyncio.get_running_loop().time()
         if self._attempt is not None:
             self._attempt.reschedule(now)
-        elif self._group_limit is not None and self._connection and self._connection.mesa_master.is_left:
-            self._group_limit.reschedule(min(self._group_limit.when() or now, now + LAST_REPLIES))
+        elif self._group_due < math.inf and self._connection and self._connection.master.is_left:
+            self._limit_group(min(self._group_due, now + LAST_REPLIES))
+            if self._proving is not None:
+                self._proving.reschedule(self._group_due)
+
+    def _limit_group(self, due: float) -> None:
+        """Have the connection ended at a time, unless the group that is being carried out is done by then."""
+        self._group_due = due
+        if self._timer is None or due < self._timer.when():
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        due = min(self._group_due, self._outstanding[0].deadline if self._outstanding else math.inf)
+        is_set = due < math.inf
+        self._timer = asyncio.get_running_loop().call_at(due, self._on_time) if is_set else None
+
+    def _on_time(self) -> None:
+        """Fail the batches whose time is over, and end a connection that has not answered in time."""
+        self._timer = None
+        now, outstanding = asyncio.get_running_loop().time(), self._outstanding
+        while outstanding and (outstanding[0].future.done() or outstanding[0].deadline <= now):
+            self._expire(outstanding.popleft())
+        if self._group_due <= now:
+            self._group_due = math.inf
+            if self._connection is not None:
+                self._connection.end(TimeoutError())
+        self._set_timer()
+
+    def _expire(self, batch: Batch) -> None:
+        problem = f"{self._address.label}: no answer within {self._timeout:g} s"
+        batch.settle(BackendUnavailable(problem, maybe_sent=batch.is_written))
 
     def _unfollow(self) -> None:
         following, self._following = self._following, None
         if following is not None:
             following.close()
 
-    async def _drop(self) -> None:
+    def _drop(self) -> None:
         connection, self._connection, self._used_at = self._connection, None, None
         if connection is not None:
-            await hang_up(connection)
+            connection.end()
 
 
 class Pipelines:

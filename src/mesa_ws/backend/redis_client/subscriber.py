@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -11,8 +12,8 @@ from ...concurrency.retry import Backoff
 from ...concurrency.tasks import Tasks
 from ...errors import BackendError
 from .address import Address
-from .connection import AsyncConnection, abandon, abort, converse, hang_up
-from .failures import FOREIGN, forbidden_subscribe, is_forbidden
+from .connection import AsyncConnection, packed
+from .failures import FOREIGN, forbidden_subscribe, is_forbidden, raise_first
 from .resolver import MasterWatch
 
 _log = logging.getLogger("mesa_ws.backend")
@@ -47,6 +48,7 @@ class Subscriber:
         others = others or {}
         self._channels = (*channels, *others)
         self._listeners = {channel.encode(): listener for channel, listener in others.items()}
+        self._subscription = packed([("SUBSCRIBE", *self._channels)])
         self._name = name
         self._on_frame = on_frame
         self._on_return = on_return
@@ -85,7 +87,7 @@ class Subscriber:
         """Subscribe on a new connection, because the present one seems to be dead."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            await hang_up(connection)
+            connection.end()
 
     async def is_alive(self, timeout: float) -> bool:
         """Ask Redis for a sign of life, for at most `timeout` seconds.
@@ -99,7 +101,7 @@ class Subscriber:
         try:
             async with asyncio.timeout(timeout):
                 # A second SUBSCRIBE changes nothing, and every subscriber has the right to it.
-                await self._send_subscribe(connection)
+                connection.send(self._subscription)
                 await self._echo.wait()
         except FOREIGN as error:
             _log.debug("%s: no sign of life (%s)", self._address.label, type(error).__name__)
@@ -118,7 +120,7 @@ class Subscriber:
         self._unfollow()
         connection, self._connection = self._connection, None
         if connection is not None:
-            abandon(connection)
+            connection.abandon()
         self._tasks.abandon()
 
     def _failed(self, error: Exception) -> BackendError:
@@ -137,12 +139,7 @@ class Subscriber:
     async def _listen(self, connection: AsyncConnection) -> None:
         """Pass each message to the function of its channel, until the connection ends."""
         try:
-            while True:
-                match await connection.read_response():
-                    case [b"message", channel, bytes(frame)]:
-                        self._listeners.get(channel, self._on_frame)(frame)
-                    case _:
-                        self._echo.set()
+            await connection.listen(self._on_reply)
         except FOREIGN as error:
             _log.warning(
                 "%s: cut off from the messages of other processes; stored ones are read later (%s)",
@@ -152,7 +149,13 @@ class Subscriber:
         finally:  # whatever the reason: messages may be lost from here on, so reconnect
             if self._connection is connection:
                 self._connection = None
-            await hang_up(connection)
+            connection.end()
+
+    def _on_reply(self, reply: Any) -> None:
+        if reply[0] == b"message":
+            self._listeners.get(reply[1], self._on_frame)(reply[2])
+        else:
+            self._echo.set()
 
     async def _resubscribe(self) -> None:
         """Subscribe again, or wait before the next attempt."""
@@ -180,21 +183,18 @@ class Subscriber:
                 connection = await self._address.aconnect(self._timeout)
                 try:
                     if self._name:
-                        await converse(connection, [("CLIENT", "SETNAME", self._name)])
-                    await self._send_subscribe(connection)
+                        await connection.converse([("CLIENT", "SETNAME", self._name)])
+                    await connection.write(self._subscription)
                     for _ in self._channels:
-                        await connection.read_response()
-                    if connection.mesa_master.is_left:
+                        raise_first(await connection.read(1))
+                    if connection.master.is_left:
                         raise RedisConnectionError("another master was named")
                 except BaseException:
-                    await hang_up(connection)
+                    connection.end()
                     raise
         finally:
             self._attempt = None
         return connection
-
-    async def _send_subscribe(self, connection: AsyncConnection) -> None:
-        await connection.send_packed_command(connection.pack_commands([("SUBSCRIBE", *self._channels)]))
 
     def _on_left(self) -> None:
         """Reconnect, to the new master."""
@@ -203,9 +203,9 @@ class Subscriber:
         if self._attempt is not None:
             self._attempt.reschedule(now)
         connection = self._connection
-        if connection is not None and connection.mesa_master.is_left:
+        if connection is not None and connection.master.is_left:
             self._connection = None
-            abort(connection)
+            connection.end()
 
     def _unfollow(self) -> None:
         following, self._following = self._following, None
