@@ -9,8 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from .interpreter import find_build
-from .npm import VERSION
-from .peer import NPM, Peer
+from .peer import Peer
 
 _LIBRARIES = ("mesa-ws", "picows", "aiofastnet", "uvloop", "msgspec", "redis", "hiredis")
 
@@ -27,8 +26,9 @@ def facts(peers: list[Peer]) -> dict[str, str]:
         **{name: version(name) for name in _LIBRARIES},
         "redis-server": _answer("redis-server", "--version", pattern=r"v=([\d.]+)"),
     }
-    if any(peer.name == NPM for peer in peers):
-        known |= {"node": _answer("node", "--version", pattern=r"v(.+)"), NPM: VERSION}
+    versions = {peer.name: peer.version for peer in peers if peer.version}
+    if versions:
+        known |= {"node": _answer("node", "--version", pattern=r"v(.+)"), **versions}
     return known
 
 
