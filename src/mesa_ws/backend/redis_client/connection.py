@@ -25,6 +25,18 @@ DRIVER: Mapping[str, Any] = {"driver_info": redis.DriverInfo()} if hasattr(redis
 own version from disk for each connection."""
 
 
+TURN = 0.004
+"""Seconds for which messages are handled before others get their turn in the event loop."""
+
+BLOCK = 16
+"""Messages that are handled between two looks at the clock."""
+
+LARGE_READ = 64 * 1024
+"""Bytes of a read after which others get their turn, too: uvloop may read 32 times in one turn."""
+
+Handlers = Mapping[bytes, Callable[[bytes], None]]
+"""What to call with the messages of each channel."""
+
 _pack: Any = hiredis.pack_command  # its annotation is wrong
 
 
@@ -76,7 +88,8 @@ class AsyncConnection(asyncio.Protocol):
         opened._reader = opened._writer = None
         self._transport: asyncio.Transport = self._writer.transport
         self._parser = hiredis.Reader(protocolError=InvalidResponse, replyError=DefaultParser.parse_error)
-        self._on_reply: Callable[[Any], None] | None = None
+        self._handlers: Handlers = {}
+        self._on_sign: Callable[[], None]
         self._error: Exception | None = None
         self._changed: asyncio.Future[None] | None = None
         self._is_paused = False
@@ -130,13 +143,20 @@ class AsyncConnection(asyncio.Protocol):
                 replies.append(reply)
         return replies
 
-    async def listen(self, on_reply: Callable[[Any], None]) -> None:
-        """Call a function with each further reply, until the connection ends.
+    async def listen(self, handlers: Handlers, on_sign: Callable[[], None]) -> None:
+        """Pass on what Redis publishes from now on, until the connection ends.
+
+        All messages that arrive together are handled in one pass. If that takes long, nothing is read until
+        the rest has been handled in later turns of the event loop.
+
+        Args:
+            handlers: what to call with the messages of each subscribed channel.
+            on_sign: called when anything else arrives.
 
         Raises:
-            Exception: the reason for the end; what the function raised is one.
+            Exception: the reason for the end; what a handler raised is one.
         """
-        self._on_reply = on_reply
+        self._handlers, self._on_sign = handlers, on_sign
         self._hand_on()
         while self._error is None:
             await self._change()
@@ -158,8 +178,8 @@ class AsyncConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:  # noqa: D102 - of asyncio, like those below
         self._parser.feed(data)
-        if self._on_reply is not None:
-            self._hand_on()
+        if self._handlers:
+            self._hand_on(len(data))
         else:
             self._wake()
 
@@ -177,16 +197,40 @@ class AsyncConnection(asyncio.Protocol):
         self._is_paused = False
         self._wake()
 
-    def _hand_on(self) -> None:
-        """Pass whole replies to the function."""
-        next_reply, on_reply = self._parser.gets, self._on_reply
+    def _hand_on(self, size: int = 0) -> None:
+        """Handle messages of a read of `size` bytes; nothing is read until a later turn handles the rest."""
+        is_done = False
         try:
-            while on_reply is not None and self._error is None and (reply := next_reply()) is not False:
-                if isinstance(reply, RedisError):
-                    raise reply
-                on_reply(reply)
+            is_done = self._handle()
         except Exception as error:  # noqa: BLE001 - `listen` raises it
             self.end(error)
+        if not self.is_ended and (size >= LARGE_READ or not is_done):
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _handle(self) -> bool:
+        """Handle messages for a while; return whether these were all that have arrived."""
+        next_reply, handlers, until = self._parser.gets, self._handlers, time.monotonic() + TURN
+        while self._error is None:
+            for _ in range(BLOCK):
+                reply = next_reply()
+                if reply is False:
+                    return True
+                if isinstance(reply, RedisError):
+                    raise reply
+                kind, channel, message = reply
+                if kind == b"message":
+                    handlers[channel](message)
+                else:
+                    self._on_sign()
+            if time.monotonic() >= until:
+                break
+        return False
+
+    def _go_on(self) -> None:
+        if not self.is_ended:
+            self._transport.resume_reading()
+            self._hand_on()
 
     def _fail(self, error: Exception | None) -> None:
         if self._error is None and error is not None:
