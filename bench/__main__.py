@@ -37,6 +37,8 @@ BENCHMARKS: Mapping[str, tuple[Run, ...]] = {
     over_asgi.NAME: (over_asgi.run,),
     single.NAME: (single.run,),
     throughput.NAME: (throughput.run, latency.run),
+    throughput.BLOCKING: (throughput.run_blocking, throughput.run_batches),
+    throughput.STORED: (throughput.run_stored,),
     storm.NAME: (storm.run,),
     through_portal.NAME: (through_portal.run,),
     memory.NAME: (memory.run, idle.run, stored.run),
@@ -49,7 +51,12 @@ BENCHMARKS: Mapping[str, tuple[Run, ...]] = {
     recovery.NAME: (recovery.run,),
 }
 
-_OF_ALL: tuple[Run, ...] = (fanout.run, fanout.run_joined)
+_OF_ALL: tuple[Run, ...] = (
+    *BENCHMARKS[fanout.NAME],
+    throughput.run,
+    *BENCHMARKS[throughput.BLOCKING],
+    *BENCHMARKS[throughput.STORED],
+)
 """Benchmarks that peers of others take part in."""
 
 

@@ -9,6 +9,7 @@ from .load.dialects import PERSONAL
 
 KEY = "only-for-benchmarks"
 _LENGTH = b"Content-Length: "
+_CHUNKED, _LAST_CHUNK = b"Transfer-Encoding: chunked", b"\r\n0\r\n\r\n"
 
 
 def publication(channel: str, data: Any) -> dict[str, Any]:
@@ -33,6 +34,8 @@ def request(method: str, content: Any) -> bytes:
 def first_response(received: bytes) -> tuple[bytes, bytes] | None:
     """Return the body of the first response and the bytes after it, or nothing while it is incomplete.
 
+    A long body comes in chunks (RFC 9112 section 7.1), and is returned with their lengths.
+
     Raises:
         Failed: it reports an error.
     """
@@ -41,8 +44,13 @@ def first_response(received: bytes) -> tuple[bytes, bytes] | None:
         return None
     if not head.startswith(b"HTTP/1.1 200"):
         raise Failed(f"Centrifugo answered {head[:60]!r} {rest[:200]!r}")
-    size = int(head[head.index(_LENGTH) + len(_LENGTH) :].partition(b"\r\n")[0])
-    if len(rest) < size:
+    if _CHUNKED in head:
+        size = rest.find(_LAST_CHUNK) + len(_LAST_CHUNK)
+        is_complete = size >= len(_LAST_CHUNK)
+    else:
+        size = int(head[head.index(_LENGTH) + len(_LENGTH) :].partition(b"\r\n")[0])
+        is_complete = len(rest) >= size
+    if not is_complete:
         return None
     if b'"error"' in rest[:size]:
         raise Failed(f"Centrifugo answered {rest[:200]!r}")

@@ -27,14 +27,14 @@ def cost_outcome(
         series: the samples.
         targets: the promises.
         baselines: the peers to compare every peer with, by the name of the column.
-        ours: the peer that is compared with every other: a column with the ratio and its quartiles.
+        ours: the peer that is compared with every other: a column with the ratio, and its quartiles.
     """
     others = [role for role in series.roles if role not in (SERVER, LOAD)]
     header = [
-        "peer", f"CPU µs/{series.unit}", "spread", *(f"x {column}" for column in baselines),
-        *([f"{ours} / it (quartiles)"] if ours else []),
-        *(f"{role} CPU µs" for role in others),
-        f"{series.unit}s/s", "server core", "load core",
+        "peer", "CPU µs", "spread", *(f"x {column}" for column in baselines),
+        *(["ours / it"] if ours else []),
+        *(f"{role} µs" for role in others),
+        f"{series.unit}s/s", "server", "load",
     ]  # fmt: skip
     return Outcome(
         name=name,
@@ -74,7 +74,7 @@ def spread(values: Sequence[float]) -> str:
     if not values:
         return ""
     lower, middle, upper = quartiles(values)
-    return f"{middle:.2f} ({lower:.2f} to {upper:.2f})"
+    return f"{middle:.2f} ({lower:.2f}–{upper:.2f})"
 
 
 def _bottlenecks(series: Series) -> list[str]:

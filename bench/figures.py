@@ -85,6 +85,13 @@ class Series:
             for mine, their in zip(self.rounds.get(peer, ()), self.rounds.get(other, ()), strict=False)
         ]
 
+    def speeds(self, peer: str, other: str) -> list[float]:
+        """Return the units a second of `peer` relative to those of `other` within each round."""
+        return [
+            (mine.units / mine.wall) / (their.units / their.wall)
+            for mine, their in zip(self.rounds.get(peer, ()), self.rounds.get(other, ()), strict=False)
+        ]
+
     @property
     def roles(self) -> list[str]:
         """The processes that took part."""
@@ -100,6 +107,7 @@ class Target(NamedTuple):
         found: the value, or the median of its rounds.
         lower: the lower quartile of the rounds, where there are several.
         upper: the upper quartile.
+        is_minimum: whether `limit` is the least it may be instead.
     """
 
     what: str
@@ -107,6 +115,7 @@ class Target(NamedTuple):
     found: float | None
     lower: float | None = None
     upper: float | None = None
+    is_minimum: bool = False
 
     @classmethod
     def of(cls, what: str, limit: float, values: Sequence[float]) -> Self:
@@ -116,12 +125,18 @@ class Target(NamedTuple):
         lower, found, upper = quartiles(values)
         return cls(what, limit, found, lower, upper)
 
+    @classmethod
+    def at_least(cls, what: str, limit: float, values: Sequence[float]) -> Self:
+        """Return the promise that the median is at least `limit`."""
+        return cls.of(what, limit, values)._replace(is_minimum=True)
+
     @property
     def verdict(self) -> str:
         """Whether the promise is kept, as text."""
         if self.found is None:
             return "not measured"
-        return "met" if self.found <= self.limit else "missed"
+        is_kept = self.found >= self.limit if self.is_minimum else self.found <= self.limit
+        return "met" if is_kept else "missed"
 
 
 @dataclass(kw_only=True)

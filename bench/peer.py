@@ -55,6 +55,7 @@ class Peer:
         dialect: what its clients speak; see `bench.load.dialects`.
         version: of the program.
         arguments: `sync`, to have messages stored.
+        calls_server: whether its dispatchers call the server, by HTTP, and not Redis.
         needs_redis: whether even one process sends through Redis.
     """
 
@@ -67,6 +68,7 @@ class Peer:
     version: str = ""
     arguments: tuple[str, ...] = ()
     needs_redis: bool = False
+    calls_server: bool = False
 
 
 def python_peers() -> list[Peer]:
@@ -138,6 +140,7 @@ def _centrifugo() -> Peer:
         blocking=(python, "-m", "bench.dispatchers.pycent"),
         dialect="centrifugo",
         version=version,
+        calls_server=True,
     )
 
 

@@ -83,7 +83,8 @@ def _table(outcome: Outcome) -> Table:
 
 def _line(target: Target) -> str:
     found = "" if target.found is None else f"{target.found:.4g}, "
-    return f"  {target.what}: {found}at most {target.limit:g}: {target.verdict}"
+    bound = "at least" if target.is_minimum else "at most"
+    return f"  {target.what}: {found}{bound} {target.limit:g}: {target.verdict}"
 
 
 _STYLES: Mapping[str, str] = {"met": "green", "missed": "bold red", "not measured": "yellow"}

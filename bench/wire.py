@@ -32,7 +32,7 @@ _STAMP = 20
 STAMP = slice(2 + len(_BEFORE_STAMP), 2 + len(_BEFORE_STAMP) + _STAMP)
 """Position of the time stamp in a frame."""
 
-MARK = b'x"}'
+MARK = b'xxxxxxxx"}'
 """End of the data of a message, which stands nowhere else: clients of any server count messages by it."""
 
 

@@ -117,6 +117,24 @@ def test_it_says_what_sync_costs_dispatchers(results: Path) -> None:
     assert "│ blocking, one by one, sync" in done.stdout
 
 
+def test_it_counts_messages_through_redis(results: Path) -> None:
+    done = run_bench("--quick", "stored", "blocking", *SMALL[:-1], "redis-py", "--results", str(results))
+    assert done.returncode == 0, done.stderr
+    rounds = {
+        name: json.loads((results / f"{name}.json").read_text())["raw"]
+        for name in ("stored", "blocking", "batches")
+    }
+    units = {
+        name: {peer: samples[0]["units"] for peer, samples in raw.items()} for name, raw in rounds.items()
+    }
+    assert units == {
+        "stored": {"mesa-ws, sync": 50},
+        "blocking": {"mesa-ws": 12, "redis-py": 12},
+        "batches": {"mesa-ws": 50, "redis-py": 50},
+    }
+    assert set(rounds["stored"]["mesa-ws, sync"][0]["cpu"]) == {"server", "load", "dispatcher", "redis"}
+
+
 def test_it_measures_the_turns_of_the_event_loop(results: Path) -> None:
     done = run_bench("--quick", "turns", "--crowd", "20", "--peers", "none", "--results", str(results))
     assert done.returncode == 0, done.stderr
