@@ -25,19 +25,20 @@ from .errors import Failed, Skipped
 from .figures import Outcome
 from .limits import raise_limit
 from .machine import facts
-from .npm import find_npm_peer
 from .options import FULL, QUICK, Options
-from .peer import Peer, python_peers
+from .peer import BASIC, OTHERS, Peer, find_peers, python_peers
 from .report import Report
 from .synced import cost, dispatch, idle, login, script_time, stored
 
 Run = Callable[[Options, Sequence[Peer]], Outcome]
 
 BENCHMARKS: Mapping[str, tuple[Run, ...]] = {
-    fanout.NAME: (fanout.run,),
+    fanout.NAME: (fanout.run, fanout.run_joined),
     over_asgi.NAME: (over_asgi.run,),
     single.NAME: (single.run,),
     throughput.NAME: (throughput.run, latency.run),
+    throughput.BLOCKING: (throughput.run_blocking, throughput.run_batches),
+    throughput.STORED: (throughput.run_stored,),
     storm.NAME: (storm.run,),
     through_portal.NAME: (through_portal.run,),
     memory.NAME: (memory.run, idle.run, stored.run),
@@ -50,6 +51,14 @@ BENCHMARKS: Mapping[str, tuple[Run, ...]] = {
     recovery.NAME: (recovery.run,),
 }
 
+_OF_ALL: tuple[Run, ...] = (
+    *BENCHMARKS[fanout.NAME],
+    throughput.run,
+    *BENCHMARKS[throughput.BLOCKING],
+    *BENCHMARKS[throughput.STORED],
+)
+"""Benchmarks that peers of others take part in."""
+
 
 @click.command(context_settings={"show_default": True})
 @click.argument("names", nargs=-1, type=click.Choice(list(BENCHMARKS)), metavar="[BENCHMARK]...")
@@ -61,9 +70,9 @@ BENCHMARKS: Mapping[str, tuple[Run, ...]] = {
 @click.option("--crowd", type=click.IntRange(10), help="Clients of turns.")
 @click.option("--returning", type=click.IntRange(10), help="Clients that come back at once in recovery.")
 @click.option("--busy", type=click.FloatRange(0), help="Seconds of other work on the server's core there.")
-@click.option("--npm/--no-npm", "with_npm", default=True, help="Measure the npm package as well.")
+@click.option("--peers", default="all", help=f"all, none, or some of {', '.join(OTHERS)}, with commas.")
 @click.option("--results", type=click.Path(path_type=Path), help="Folder for JSON; bench/results by default.")
-def main(names: Sequence[str], quick: bool, with_npm: bool, **given: Any) -> None:
+def main(names: Sequence[str], quick: bool, peers: str, **given: Any) -> None:
     """Compare speed and memory with a bare picows loop and the npm package @cryb/mesa.
 
     BENCHMARK is one of fanout, one, asgi, redis, storm, portal, memory, attacks, turns and recovery, and for
@@ -72,7 +81,7 @@ def main(names: Sequence[str], quick: bool, with_npm: bool, **given: Any) -> Non
     if sys.platform != "linux":
         raise click.ClickException("the benchmarks read /proc and use epoll, so they need Linux")
     chosen = {name: value for name, value in given.items() if value is not None}
-    options = replace(QUICK if quick else FULL, with_npm=with_npm, **chosen)
+    options = replace(QUICK if quick else FULL, peers=_names(peers), **chosen)
     try:
         _run(names or list(BENCHMARKS), options)
     except Failed as error:
@@ -88,21 +97,27 @@ def _run(names: Sequence[str], options: Options) -> None:
     report.begin()
     for why in skipped:
         report.skip(why)
+    basic = [peer for peer in peers if peer.name in BASIC]
     for run in (run for name in names for run in BENCHMARKS[name]):
         try:
-            report.add(run(options, peers))
+            report.add(run(options, peers if run in _OF_ALL else basic))
         except Skipped as skip:
             report.skip(str(skip))
 
 
+def _names(peers: str) -> tuple[str, ...]:
+    names = {"all": OTHERS, "none": ()}.get(peers, tuple(peers.split(",")))
+    for name in names:
+        if name not in OTHERS:
+            raise click.BadParameter(f"{name!r} is not one of {', '.join(OTHERS)}", param_hint="--peers")
+    return names
+
+
 def _peers(options: Options) -> tuple[list[Peer], list[str]]:
-    peers = python_peers()
-    if not options.with_npm:
-        return peers, ["@cryb/mesa: --no-npm was given"]
-    try:
-        return [*peers, find_npm_peer()], []
-    except Skipped as skip:
-        return peers, [str(skip)]
+    found = list(find_peers(options.peers))
+    left_out = [f"{name}: left out by --peers" for name in OTHERS if name not in options.peers]
+    peers = [each for each in found if isinstance(each, Peer)]
+    return python_peers() + peers, [*left_out, *(str(each) for each in found if isinstance(each, Skipped))]
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """The Redis channel through which the bare dispatcher reaches the bare server."""
 
+import os
 from urllib.parse import urlsplit
 
-CHANNEL = "bench"
+CHANNEL = os.environ.get("BENCH_CHANNEL", "bench")
 """Each message on it is preceded by the id of its recipient and a space."""
 
 

@@ -24,6 +24,9 @@ class Child:
         name: for errors.
         command: program and arguments.
         environment: variables in addition to our own.
+
+    Attributes:
+        measured: id of the process whose CPU time and memory are read: another one where this only starts it.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
+        self.measured = self._process.pid
         self._unread = b""
 
     def __enter__(self) -> Self:
@@ -80,12 +84,12 @@ class Child:
     @property
     def cpu_seconds(self) -> float:
         """CPU time that all threads of the process used, in user and system mode."""
-        return cpu_seconds(self._process.pid)
+        return cpu_seconds(self.measured)
 
     @property
     def resident_bytes(self) -> int:
         """Memory of the process that is in RAM."""
-        rollup = Path(f"/proc/{self._process.pid}/smaps_rollup").read_text()
+        rollup = Path(f"/proc/{self.measured}/smaps_rollup").read_text()
         [kibibytes] = re.findall(r"^Rss:\s+(\d+) kB", rollup, re.MULTILINE)
         return int(kibibytes) * 1024
 

@@ -1,8 +1,8 @@
 """Table of the cost of a unit of work with each peer."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from .figures import LOAD, SERVER, Outcome, Series, Target
+from .figures import LOAD, SERVER, Outcome, Series, Target, quartiles
 from .peer import BARE, NPM
 
 BASELINES = {BARE: BARE, "npm": NPM}
@@ -17,6 +17,7 @@ def cost_outcome(
     series: Series,
     targets: list[Target],
     baselines: Mapping[str, str] = BASELINES,
+    ours: str | None = None,
 ) -> Outcome:
     """Summarize the rounds of all peers.
 
@@ -26,31 +27,36 @@ def cost_outcome(
         series: the samples.
         targets: the promises.
         baselines: the peers to compare every peer with, by the name of the column.
+        ours: the peer that is compared with every other: a column with the ratio, and its quartiles.
     """
     others = [role for role in series.roles if role not in (SERVER, LOAD)]
     header = [
-        "peer", f"CPU µs/{series.unit}", "spread", *(f"x {column}" for column in baselines),
-        *(f"{role} CPU µs" for role in others),
-        f"{series.unit}s/s", "server core", "load core",
+        "peer", "CPU µs", "spread", *(f"x {column}" for column in baselines),
+        *(["ours / it"] if ours else []),
+        *(f"{role} µs" for role in others),
+        f"{series.unit}s/s", "server", "load",
     ]  # fmt: skip
     return Outcome(
         name=name,
         title=title,
         header=header,
-        rows=[_row(series, peer, others, baselines.values()) for peer in series.rounds],
+        rows=[_row(series, peer, others, baselines.values(), ours) for peer in series.rounds],
         raw={peer: [sample._asdict() for sample in samples] for peer, samples in series.rounds.items()},
         targets=targets,
         notes=_bottlenecks(series),
     )
 
 
-def _row(series: Series, peer: str, others: list[str], baselines: Iterable[str]) -> list[str]:
+def _row(
+    series: Series, peer: str, others: list[str], baselines: Iterable[str], ours: str | None
+) -> list[str]:
     cost = series.cost(peer)
     return [
         peer,
         f"{cost.median:.2f}",
         f"{cost.lowest:.2f} to {cost.highest:.2f}",
         *(times(series.ratio(peer, other)) for other in baselines),
+        *([spread(series.ratios(ours, peer))] if ours else []),
         *(f"{series.cost(peer, role).median:.2f}" for role in others),
         f"{series.speed(peer):,.0f}",
         f"{series.share(peer, SERVER):.0%}",
@@ -61,6 +67,14 @@ def _row(series: Series, peer: str, others: list[str], baselines: Iterable[str])
 def times(ratio: float | None) -> str:
     """Return a ratio as text."""
     return "" if ratio is None else f"{ratio:.2f}"
+
+
+def spread(values: Sequence[float]) -> str:
+    """Return the median and the quartiles of ratios as text."""
+    if not values:
+        return ""
+    lower, middle, upper = quartiles(values)
+    return f"{middle:.2f} ({lower:.2f}–{upper:.2f})"
 
 
 def _bottlenecks(series: Series) -> list[str]:

@@ -1,43 +1,77 @@
-"""Cost of a message to all clients."""
+"""Cost of a message to all clients, one a turn of the event loop, and many a turn."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 
 from .cost_table import cost_outcome
 from .figures import Outcome, Sample, Target
 from .options import Options
-from .peer import BARE, NPM, OURS, Peer
+from .peer import BARE, CENTRIFUGO, NPM, OURS, UWS, Peer
+from .redis_server import redis_server
 from .rig import all_rigged, take_turns
 
-NAME = "fanout"
+NAME, JOINED = "fanout", "joined"
 BATCH = 20_000
 """Deliveries after which all clients must have caught up, so that none falls behind."""
 
+EACH = 16
+"""Messages of one turn in the second benchmark."""
+
+TURNS = 5
+"""Turns after which all clients must have caught up there."""
+
+_LIMITS = {
+    1: ((BARE, 1.15), (BARE, 1.08), (CENTRIFUGO, 1.0), (NPM, 0.6)),
+    EACH: ((UWS, 1.5), (CENTRIFUGO, 0.5), (NPM, 0.08)),
+}
+
 
 def run(options: Options, peers: Sequence[Peer]) -> Outcome:
-    """Send messages to all clients, and wait until they have read them."""
-    messages, connections = options.messages, options.connections
-    batch = max(1, BATCH // connections)
-    with all_rigged(peers, connections) as rigs:
+    """Send messages to all clients, one a turn, and wait until they have read them."""
+    batch = max(1, BATCH // options.connections)
+    return _measure(options, peers, 1, batch, options.messages)
+
+
+def run_joined(options: Options, peers: Sequence[Peer]) -> Outcome:
+    """Send messages to all clients, many a turn."""
+    batch = EACH * TURNS
+    return _measure(options, peers, EACH, batch, batch * max(1, 4 * options.messages // batch))
+
+
+def _measure(options: Options, peers: Sequence[Peer], each: int, batch: int, messages: int) -> Outcome:
+    connections = options.connections
+    with ExitStack() as running:
+        if any(peer.needs_redis for peer in peers):
+            url = running.enter_context(redis_server()).url
+            peers = [
+                replace(peer, server=(*peer.server, url)) if peer.needs_redis else peer for peer in peers
+            ]
+        rigs = running.enter_context(all_rigged(peers))
+        for rig in rigs.values():
+            rig.listen(connections)
 
         def round_of(peer: str) -> Sample:
             rig = rigs[peer]
 
             def work() -> None:
                 for start in range(0, messages, batch):
-                    count = min(batch, messages - start)
-                    rig.deliver("everybody", count, count * connections)
+                    rig.broadcast(min(batch, messages - start), each, connections)
 
             sample = rig.measure(messages * connections, work)
             rig.check_each_received(messages)
             return sample
 
         series = take_turns(rigs, options.rounds, "message", round_of)
+    turn = "one a turn" if each == 1 else f"{each} a turn"
     return cost_outcome(
-        NAME,
-        f"{messages} messages of 100 bytes to everybody, {connections:,} clients",
+        NAME if each == 1 else JOINED,
+        f"{messages} messages of 100 bytes to everybody, {turn}, {connections:,} clients",
         series,
         [
-            Target(f"CPU of a delivered message, relative to {BARE}", 1.25, series.ratio(OURS, BARE)),
-            Target(f"CPU of a delivered message, relative to {NPM}", 0.6, series.ratio(OURS, NPM)),
+            Target.of(f"*, {turn}, server: {OURS} relative to {peer}", limit, series.ratios(OURS, peer))
+            for peer, limit in _LIMITS[each]
         ],
+        {},
+        OURS,
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import median
+from statistics import median, quantiles
 from typing import Any, NamedTuple, Self
 
 SERVER = "server"
@@ -75,10 +75,22 @@ class Series:
 
     def ratio(self, peer: str, other: str, role: str = SERVER) -> float | None:
         """Cost of `peer` relative to `other`: the median of the ratios within each round."""
-        return ratio(
-            [sample.cost(role) for sample in self.rounds.get(peer, ())],
-            [sample.cost(role) for sample in self.rounds.get(other, ())],
-        )
+        found = self.ratios(peer, other, role)
+        return median(found) if found else None
+
+    def ratios(self, peer: str, other: str, *roles: str) -> list[float]:
+        """Return the cost of `peer` relative to `other` within each round, of all `roles` together."""
+        return [
+            _sum(mine, roles) / _sum(their, roles)
+            for mine, their in zip(self.rounds.get(peer, ()), self.rounds.get(other, ()), strict=False)
+        ]
+
+    def speeds(self, peer: str, other: str) -> list[float]:
+        """Return the units a second of `peer` relative to those of `other` within each round."""
+        return [
+            (mine.units / mine.wall) / (their.units / their.wall)
+            for mine, their in zip(self.rounds.get(peer, ()), self.rounds.get(other, ()), strict=False)
+        ]
 
     @property
     def roles(self) -> list[str]:
@@ -87,18 +99,44 @@ class Series:
 
 
 class Target(NamedTuple):
-    """A promise about speed or memory, and the measured value; None where a peer was missing."""
+    """A promise about speed or memory, and the measured value; None where a peer was missing.
+
+    Attributes:
+        what: description of the value.
+        limit: the most it may be.
+        found: the value, or the median of its rounds.
+        lower: the lower quartile of the rounds, where there are several.
+        upper: the upper quartile.
+        is_minimum: whether `limit` is the least it may be instead.
+    """
 
     what: str
     limit: float
     found: float | None
+    lower: float | None = None
+    upper: float | None = None
+    is_minimum: bool = False
+
+    @classmethod
+    def of(cls, what: str, limit: float, values: Sequence[float]) -> Self:
+        """Return the promise that the median of the values of all rounds is at most `limit`."""
+        if not values:
+            return cls(what, limit, None)
+        lower, found, upper = quartiles(values)
+        return cls(what, limit, found, lower, upper)
+
+    @classmethod
+    def at_least(cls, what: str, limit: float, values: Sequence[float]) -> Self:
+        """Return the promise that the median is at least `limit`."""
+        return cls.of(what, limit, values)._replace(is_minimum=True)
 
     @property
     def verdict(self) -> str:
         """Whether the promise is kept, as text."""
         if self.found is None:
             return "not measured"
-        return "met" if self.found <= self.limit else "missed"
+        is_kept = self.found >= self.limit if self.is_minimum else self.found <= self.limit
+        return "met" if is_kept else "missed"
 
 
 @dataclass(kw_only=True)
@@ -124,7 +162,13 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
 
 
-def ratio(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
-    """Return the median ratio of values that were measured in turns."""
-    pairs = list(zip(ours, theirs, strict=False))
-    return median(mine / their for mine, their in pairs) if pairs else None
+def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the lower quartile, the median and the upper quartile."""
+    if len(values) == 1:
+        return values[0], values[0], values[0]
+    lower, middle, upper = quantiles(values, n=4, method="inclusive")
+    return lower, middle, upper
+
+
+def _sum(sample: Sample, roles: Sequence[str]) -> float:
+    return sum(sample.cost(role) for role in roles or (SERVER,))

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from .npm import VERSION
-from .peer import NPM, Peer
+from .interpreter import find_build
+from .peer import Peer
 
 _LIBRARIES = ("mesa-ws", "picows", "aiofastnet", "uvloop", "msgspec", "redis", "hiredis")
 
@@ -22,11 +22,13 @@ def facts(peers: list[Peer]) -> dict[str, str]:
         "load before": f"{os.getloadavg()[0]:.2f}",
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
+        "built with": find_build().text,
         **{name: version(name) for name in _LIBRARIES},
         "redis-server": _answer("redis-server", "--version", pattern=r"v=([\d.]+)"),
     }
-    if any(peer.name == NPM for peer in peers):
-        known |= {"node": _answer("node", "--version", pattern=r"v(.+)"), NPM: VERSION}
+    versions = {peer.name: peer.version for peer in peers if peer.version}
+    if versions:
+        known |= {"node": _answer("node", "--version", pattern=r"v(.+)"), **versions}
     return known
 
 

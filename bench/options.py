@@ -23,6 +23,7 @@ class Options:
         busy: seconds for which other work takes half of the server's core there.
         settle: seconds after the kill in which a cluster has reported the ids that stayed away: a lease, and
             the grace.
+        peers: names of the peers of others; see `bench.peer`.
     """
 
     rounds: int = 5
@@ -38,7 +39,7 @@ class Options:
     returning: int = 15_000
     busy: float = 25.0
     settle: float = 25.0
-    with_npm: bool = True
+    peers: tuple[str, ...] = ()
     results: Path = Path(__file__).parent / "results"
 
 

@@ -9,7 +9,14 @@ from rich.console import Console
 from rich.table import Table
 
 from .figures import Outcome, Target
+from .interpreter import find_build
 from .options import Options
+
+_SLOW = (
+    "WARNING this Python was built without a profile (PGO), so figures are up to half higher than with one; "
+    "run the benchmarks with a build that has one, such as Debian's python3, or configure yours with "
+    "--enable-optimizations --with-lto"
+)
 
 WIDTH = 140
 """Width of the output where there is no terminal."""
@@ -33,6 +40,8 @@ class Report:
     def begin(self) -> None:
         """Print the machine and the options."""
         self._console.print(", ".join(f"{name} {value}" for name, value in self._machine.items()))
+        if not find_build().is_optimised:
+            self._console.print(_SLOW, style="bold yellow", markup=False)
 
     def skip(self, why: str) -> None:
         """Print that a part is skipped."""
@@ -74,7 +83,8 @@ def _table(outcome: Outcome) -> Table:
 
 def _line(target: Target) -> str:
     found = "" if target.found is None else f"{target.found:.4g}, "
-    return f"  {target.what}: {found}at most {target.limit:g}: {target.verdict}"
+    bound = "at least" if target.is_minimum else "at most"
+    return f"  {target.what}: {found}{bound} {target.limit:g}: {target.verdict}"
 
 
 _STYLES: Mapping[str, str] = {"met": "green", "missed": "bold red", "not measured": "yellow"}

@@ -32,6 +32,17 @@ class Rig(NamedTuple):
         """Connect and authenticate clients."""
         self.load.ask("connect", port=self.port, connections=connections)
 
+    def listen(self, connections: int) -> None:
+        """Connect clients, in the dialect of the peer, whose messages are counted."""
+        details = {"first": 0, "count": connections, "dialect": self.peer.dialect}
+        self.load.ask("listen", port=self.port, **details)
+
+    def broadcast(self, messages: int, each: int, connections: int) -> None:
+        """Make the server send to all, `each` messages a turn, and wait until every client has all."""
+        self.load.tell("receive", count=messages * connections)
+        self.server.ask("everybody", messages=messages, each=each, data=wire.data(), type=wire.TYPE)
+        self.load.answer()
+
     def deliver(self, order: str, messages: int, deliveries: int, **details: Any) -> None:
         """Make the server send, and wait until every client has read what it was sent."""
         self.load.tell("read", count=deliveries * wire.FRAME)
@@ -51,11 +62,9 @@ class Rig(NamedTuple):
 
     def check_each_received(self, messages: int) -> None:
         """Raise `Failed` unless every client has received every message."""
-        counts = self.load.ask("counts")
-        expected = messages * wire.FRAME
-        if counts != {"fewest": expected, "most": expected}:
-            raise Failed(f"{self.peer.name}: expected {expected} bytes at each client, got {counts}")
-        self.load.ask("forget")
+        counts = self.load.ask("received")
+        if counts != {"fewest": messages, "most": messages}:
+            raise Failed(f"{self.peer.name}: expected {messages} messages at each client, got {counts}")
 
 
 @contextmanager
@@ -66,16 +75,19 @@ def rigged(peer: Peer, *arguments: str) -> Iterator[Rig]:
         Child(f"{peer.name} server", (*peer.server, *arguments), peer.environment) as server,
         Child(f"load of {peer.name}", load) as generator,
     ):
-        yield Rig(peer, server, generator, server.answer()["port"])
+        started = server.answer()
+        server.measured = started.get("pid", server.measured)
+        yield Rig(peer, server, generator, started["port"])
 
 
 @contextmanager
-def all_rigged(peers: Sequence[Peer], connections: int) -> Iterator[dict[str, Rig]]:
+def all_rigged(peers: Sequence[Peer], connections: int = 0) -> Iterator[dict[str, Rig]]:
     """Start all peers, each with its clients; peers are idle until it is their turn."""
     with ExitStack() as running:
         rigs = {peer.name: running.enter_context(rigged(peer)) for peer in peers}
         for rig in rigs.values():
-            rig.connect(connections)
+            if connections:
+                rig.connect(connections)
         yield rigs
 
 

@@ -11,8 +11,8 @@ FRAME = BODY + 2
 
 TYPE = "NEW_MESSAGE"
 
-REQUEST = (
-    b"GET /ws HTTP/1.1\r\n"
+_REQUEST = (
+    b"GET %s HTTP/1.1\r\n"
     b"Host: 127.0.0.1\r\n"
     b"Connection: Upgrade\r\n"
     b"Upgrade: websocket\r\n"
@@ -31,6 +31,14 @@ _BEFORE_STAMP = '{"op":0,"d":{"at":"'
 _STAMP = 20
 STAMP = slice(2 + len(_BEFORE_STAMP), 2 + len(_BEFORE_STAMP) + _STAMP)
 """Position of the time stamp in a frame."""
+
+MARK = b'xxxxxxxx"}'
+"""End of the data of a message, which stands nowhere else: clients of any server count messages by it."""
+
+
+def request(path: str = "/ws") -> bytes:
+    """Return a client's request to open a WebSocket."""
+    return _REQUEST % path.encode()
 
 
 def stamp(nanoseconds: int) -> str:

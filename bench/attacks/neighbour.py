@@ -64,7 +64,7 @@ def connected(port: int, *, tls: bool, is_narrow: bool = False) -> socket.socket
     plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     opened = _trusting().wrap_socket(plain) if tls else plain
-    opened.sendall(wire.REQUEST)
+    opened.sendall(wire.request())
     answer = b""
     while not answer.endswith(b"\r\n\r\n"):
         answer += opened.recv(1)

@@ -6,9 +6,13 @@ wait for its receipt.
 
 `many_ids` and `blocking` send to several ids in turn, as the order `dispatch` says, and listen for no
 ticks. Their arguments are the URL of a Redis, a namespace, and `sync` to have messages stored.
+
+The order `batches` sends `BATCH` in one call, of those that have one. Dispatchers that wait for each message
+know `dispatch` alone.
 """
 
 AT_ONCE = 64
+BATCH = 100
 
 
 def recipients(number: int, first: int, ids: int, each: int = 1) -> list[str]:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import Failed
-from .acknowledging_clients import AcknowledgingClients
 from .clients import Clients
 from .connecting import AT_ONCE
+from .message_clients import MessageClients
 from .pacer import Pacer
 
 Answer = dict[str, Any]
@@ -19,10 +19,10 @@ class Load:
 
     def __init__(self) -> None:
         self._clients = Clients()
-        self._acknowledging = AcknowledgingClients()
+        self._messages = MessageClients()
 
     def connect(self, port: int, connections: int, at_once: int = AT_ONCE) -> Answer:
-        """Connect clients that do not acknowledge, some of them at a time."""
+        """Connect clients of Mesa whose bytes are counted, some of them at a time."""
         self._clients.connect(port, connections, at_once)
         return {}
 
@@ -46,49 +46,40 @@ class Load:
         self._clients.send(messages)
         return {}
 
-    def forget(self) -> Answer:
-        """Reset the counts."""
-        self._clients.forget_counts()
-        return {}
-
-    def counts(self) -> Answer:
-        """Return the fewest and the most bytes that a client has received."""
-        fewest, most = self._clients.counts()
-        return {"fewest": fewest, "most": most}
-
     def pace(self, port: int, number: int, rate: int, messages: int) -> Answer:
         """Measure latencies."""
-        return {"latencies": Pacer(self._clients.client(number), port).run(rate, messages)}
+        client = self._messages.client(number)
+        return {"latencies": Pacer(client.socket, port, client.take).run(rate, messages)}
 
     def drop(self) -> Answer:
         """Reset all connections."""
         self._clients.drop()
-        self._acknowledging.drop()
+        self._messages.drop()
         return {}
 
-    def listen(self, port: int, first: int, count: int, is_wire2: bool) -> Answer:
-        """Connect clients that acknowledge."""
-        self._acknowledging.connect(port, first, count, is_wire2=is_wire2)
+    def listen(self, port: int, first: int, count: int, dialect: str) -> Answer:
+        """Connect clients whose messages are counted; see `bench.load.dialects`."""
+        self._messages.connect(port, first, count, dialect)
         return {}
 
     def receive(self, count: int) -> Answer:
-        """Read `count` messages with clients that acknowledge."""
-        self._acknowledging.receive(count)
+        """Read `count` messages."""
+        self._messages.receive(count)
         return {}
 
     def acknowledge(self) -> Answer:
-        """Wait until these clients have acknowledged everything."""
-        self._acknowledging.acknowledge()
+        """Wait until the clients have acknowledged everything."""
+        self._messages.acknowledge()
         return {}
 
-    def log_in(self, port: int, first: int, count: int, messages: int, is_wire2: bool) -> Answer:
+    def log_in(self, port: int, first: int, count: int, messages: int, dialect: str) -> Answer:
         """Connect clients that have stored messages."""
-        seconds = self._acknowledging.log_in(port, first, count, messages, is_wire2=is_wire2)
+        seconds = self._messages.log_in(port, first, count, messages, dialect)
         return {"seconds": seconds}
 
     def received(self) -> Answer:
-        """Return the fewest and the most messages that one of these clients has received."""
-        fewest, most = self._acknowledging.counts()
+        """Return the fewest and the most messages that a client has received since the last call."""
+        fewest, most = self._messages.counts()
         return {"fewest": fewest, "most": most}
 
 

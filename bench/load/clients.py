@@ -79,18 +79,6 @@ class Clients:
                 except BlockingIOError:
                     _wait_until_writable(client)
 
-    def forget_counts(self) -> None:
-        """Reset the count of each client."""
-        self._received = dict.fromkeys(self._received, 0)
-
-    def counts(self) -> tuple[int, int]:
-        """Return the fewest and the most bytes that one client has received."""
-        return min(self._received.values()), max(self._received.values())
-
-    def client(self, number: int) -> socket.socket:
-        """Return the socket of the client with this id."""
-        return next(self._clients[fd] for fd, each in self._numbers.items() if each == number)
-
     def drop(self) -> None:
         """Reset all connections."""
         for client in self._clients.values():

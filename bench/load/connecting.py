@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 
 from ..errors import Failed
+from .dialects import DIALECTS, Dialect
 from .handshake import Handshake
 
 AT_ONCE = 100
@@ -18,7 +19,7 @@ def connect_all(
     port: int,
     numbers: Iterable[int],
     *,
-    is_wire2: bool = False,
+    dialect: Dialect = DIALECTS["mesa"],
     at_once: int = AT_ONCE,
     read: Callable[[int], None] | None = None,
 ) -> Iterator[Handshake]:
@@ -28,7 +29,7 @@ def connect_all(
         epoll: waits for all sockets.
         port: where the server listens.
         numbers: the clients' ids.
-        is_wire2: whether they speak wire 2.
+        dialect: what they speak.
         at_once: clients that connect at the same time.
         read: called with the file descriptor of a connected client that can be read.
 
@@ -41,7 +42,7 @@ def connect_all(
 
     def start(count: int) -> None:
         for _, number in zip(range(count), coming, strict=False):
-            handshake = Handshake(port, number, is_wire2=is_wire2)
+            handshake = Handshake(port, number, dialect)
             handshakes[handshake.socket.fileno()] = handshake
             epoll.register(handshake.socket, select.EPOLLOUT)
 

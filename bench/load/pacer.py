@@ -5,15 +5,19 @@ Both ends of every measurement are in this process: it triggers the dispatcher, 
 holds the socket of the client that receives.
 """
 
+import re
 import select
 import socket
 import time
+from collections.abc import Callable
+from typing import Any
 
 from .. import wire
 from ..errors import Failed
 
 _PATIENCE = 10.0
 _BILLION = 1_000_000_000
+_stamps = re.compile(rb'"at":"(\d+)"')
 
 
 class Pacer:
@@ -22,10 +26,12 @@ class Pacer:
     Args:
         client: socket of the client that receives.
         port: where the dispatcher listens for ticks.
+        take: called with what has been received, to acknowledge it.
     """
 
-    def __init__(self, client: socket.socket, port: int) -> None:
+    def __init__(self, client: socket.socket, port: int, take: Callable[[bytes], Any]) -> None:
         self._client = client
+        self._take = take
         self._dispatcher = socket.create_connection(("127.0.0.1", port))
         self._dispatcher.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._unread = b""
@@ -53,10 +59,11 @@ class Pacer:
                 self._receive()
 
     def _receive(self) -> None:
-        self._unread += self._client.recv(1 << 16)
-        now = time.monotonic_ns()
-        whole = len(self._unread) - len(self._unread) % wire.FRAME
-        for start in range(0, whole, wire.FRAME):
-            frame = self._unread[start : start + wire.FRAME]
-            self._latencies.append(now - int(frame[wire.STAMP]))
-        self._unread = self._unread[whole:]
+        received = self._client.recv(1 << 16)
+        now, end = time.monotonic_ns(), 0
+        self._unread += received
+        for found in _stamps.finditer(self._unread):
+            self._latencies.append(now - int(found[1]))
+            end = found.end()
+        self._unread = self._unread[end:]
+        self._take(received)

@@ -79,7 +79,7 @@ class Client:
         if self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             self._lost()
             return
-        self._socket.send(wire.REQUEST)
+        self._socket.send(wire.request())
         self._crowd.epoll.modify(self._socket, select.EPOLLIN)
 
     def readable(self) -> None:

@@ -55,11 +55,16 @@ class Subscriber(asyncio.Protocol):
                 clients[id.decode()].send(WSMsgType.TEXT, body)
 
 
-async def everybody(messages: int, **_: Any) -> None:
-    for _turn in range(messages):
-        body = wire.body()
-        for transport in clients.values():
-            transport.send(WSMsgType.TEXT, body)
+async def everybody(messages: int, each: int = 1, **_: Any) -> None:
+    for _turn in range(messages // each):
+        if each == 1:
+            body = wire.body()
+            for transport in clients.values():
+                transport.send(WSMsgType.TEXT, body)
+        else:
+            frames = b"".join(_frame(wire.body()) for _ in range(each))
+            for transport in clients.values():
+                transport.underlying_transport.write(frames)
         await asyncio.sleep(0)
 
 
@@ -67,6 +72,10 @@ async def single(messages: int, connections: int, **_: Any) -> None:
     for number in range(messages):
         clients[str(number % connections)].send(WSMsgType.TEXT, wire.body())
         await asyncio.sleep(0)
+
+
+def _frame(body: bytes) -> bytes:
+    return bytes([0x81, len(body)]) + body
 
 
 def _listener(request: WSUpgradeRequest) -> Listener:

@@ -14,10 +14,10 @@ server.on('connection', client => client.authenticate((data, done) => done(null,
 const turn = () => new Promise(setImmediate)
 
 const orders = {
-  async everybody({ messages, data, type }) {
+  async everybody({ messages, data, type, each = 1 }) {
     for (let i = 0; i < messages; i++) {
       server.send(new Message(0, data, type))
-      await turn()
+      if ((i + 1) % each === 0) await turn()
     }
   },
   async single({ messages, data, type, connections }) {

@@ -34,9 +34,10 @@ async def authenticate(data: dict[str, Any], connection: Connection) -> User:
     return User(data["id"])
 
 
-async def everybody(messages: int, data: Any, type: str) -> None:
-    for _ in range(messages):
-        await server.send(Message(0, data, type))
+async def everybody(messages: int, data: Any, type: str, each: int = 1) -> None:
+    for _turn in range(messages // each):
+        for _ in range(each):
+            await server.send(Message(0, data, type))
         await asyncio.sleep(0)
 
 

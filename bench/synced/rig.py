@@ -18,16 +18,16 @@ FLUSHED = 0.5
 
 
 class Kind(NamedTuple):
-    """A variant of the server and its clients."""
+    """A variant of the server and its clients; see `bench.load.dialects`."""
 
     name: str
     sync: bool
-    is_wire2: bool
+    dialect: str
 
 
-OFF = Kind("sync off", sync=False, is_wire2=False)
-ON = Kind("sync, 1.x", sync=True, is_wire2=False)
-ON2 = Kind("sync, wire 2", sync=True, is_wire2=True)
+OFF = Kind("sync off", sync=False, dialect="mesa-1")
+ON = Kind("sync, 1.x", sync=True, dialect="mesa-1")
+ON2 = Kind("sync, wire 2", sync=True, dialect="mesa-2")
 KINDS = (OFF, ON, ON2)
 
 
@@ -40,7 +40,7 @@ class SyncRig(NamedTuple):
 
     def listen(self, clients: int) -> None:
         """Connect and authenticate clients."""
-        details = {"first": 0, "count": clients, "is_wire2": self.kind.is_wire2}
+        details = {"first": 0, "count": clients, "dialect": self.kind.dialect}
         self.rig.load.ask("listen", port=self.rig.port, **details)
 
     def store(self, messages: int, ids: int) -> None:
@@ -64,7 +64,7 @@ class SyncRig(NamedTuple):
 
     def log_in(self, first: int, clients: int, messages: int) -> float:
         """Connect clients that have stored messages; return the seconds until they have read them."""
-        details = {"first": first, "count": clients, "is_wire2": self.kind.is_wire2}
+        details = {"first": first, "count": clients, "dialect": self.kind.dialect}
         answer = self.rig.load.ask("log_in", port=self.rig.port, messages=messages, **details)
         seconds: float = answer["seconds"]
         return seconds

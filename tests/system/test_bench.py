@@ -1,14 +1,22 @@
 """The benchmarks run as their documentation says. Tests assert no measured value."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from bench import install, wire
+from bench.errors import Failed, Skipped
+from bench.interpreter import describe, find_build
+from bench.load.counting_client import CountingClient
+from bench.load.dialects import DIALECTS
+from bench.load.handshake import Handshake
+
 ROOT = Path(__file__).parents[2]
-WORK = ["--connections", "20", "--messages", "20", "--no-npm"]
+WORK = ["--connections", "20", "--messages", "20", "--peers", "none"]
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the benchmarks read /proc and use epoll")
 
@@ -31,7 +39,7 @@ def printed(results: Path) -> str:
 
 
 def test_it_prints_a_table(printed: str) -> None:
-    assert "20 messages of 100 bytes to everybody, 20 clients" in printed
+    assert "20 messages of 100 bytes to everybody, one a turn, 20 clients" in printed
     assert "│ mesa-ws" in printed
 
 
@@ -44,12 +52,44 @@ def test_it_writes_json(printed: str, results: Path) -> None:
     }
 
 
+def test_it_sends_many_messages_a_turn(printed: str, results: Path) -> None:
+    written = json.loads((results / "joined.json").read_text())
+    assert {peer: rounds[0]["units"] for peer, rounds in written["raw"].items()} == {
+        "picows": 80 * 20,
+        "mesa-ws": 80 * 20,
+    }
+
+
 def test_it_says_what_is_left_out(printed: str) -> None:
-    assert "SKIPPED @cryb/mesa: --no-npm was given" in printed
-    assert "relative to @cryb/mesa: at most 0.6: not measured" in printed
+    assert "SKIPPED Centrifugo: left out by --peers" in printed
+    assert "16 a turn, server: mesa-ws relative to uWebSockets: at most 1.5: not measured" in printed
 
 
-SMALL = ["--rounds", "1", "--connections", "10", "--singles", "50", "--no-npm"]
+def test_it_says_how_python_was_built(printed: str, results: Path) -> None:
+    build = find_build()
+    assert json.loads((results / "fanout.json").read_text())["machine"]["built with"] == build.text
+    assert ("built without a profile" in printed) is not build.is_optimised
+
+
+@pytest.mark.parametrize(
+    ("options", "flags", "distance", "text", "is_optimised"),
+    [
+        ("'--enable-optimizations' '--with-lto=full'", "", 50_000, "PGO, LTO", True),
+        ("'--enable-optimizations'", "", 50_000, "PGO, no LTO", True),
+        ("'--with-lto' '--with-lto=no' '--enable-shared'", "", 50_000, "no PGO, no LTO", False),
+        ("", "-O3 -flto -fprofile-use", 50_000, "PGO, LTO", True),
+        ("", "", 50_000, "no PGO, no LTO", False),
+        ("", "", 1_000_000, "PGO, as its functions are laid out by a profile", True),
+    ],
+)
+def test_a_build_is_known_by_its_options_or_its_layout(
+    options: str, flags: str, distance: int, text: str, is_optimised: bool
+) -> None:
+    build = describe({"CONFIG_ARGS": options, "PY_CORE_CFLAGS": flags}, distance)
+    assert (build.text, build.is_optimised) == (text, is_optimised)
+
+
+SMALL = ["--rounds", "1", "--connections", "10", "--singles", "50", "--peers", "none"]
 
 
 def test_it_says_what_sync_costs_the_server(results: Path) -> None:
@@ -77,8 +117,26 @@ def test_it_says_what_sync_costs_dispatchers(results: Path) -> None:
     assert "│ blocking, one by one, sync" in done.stdout
 
 
+def test_it_counts_messages_through_redis(results: Path) -> None:
+    done = run_bench("--quick", "stored", "blocking", *SMALL[:-1], "redis-py", "--results", str(results))
+    assert done.returncode == 0, done.stderr
+    rounds = {
+        name: json.loads((results / f"{name}.json").read_text())["raw"]
+        for name in ("stored", "blocking", "batches")
+    }
+    units = {
+        name: {peer: samples[0]["units"] for peer, samples in raw.items()} for name, raw in rounds.items()
+    }
+    assert units == {
+        "stored": {"mesa-ws, sync": 50},
+        "blocking": {"mesa-ws": 12, "redis-py": 12},
+        "batches": {"mesa-ws": 50, "redis-py": 50},
+    }
+    assert set(rounds["stored"]["mesa-ws, sync"][0]["cpu"]) == {"server", "load", "dispatcher", "redis"}
+
+
 def test_it_measures_the_turns_of_the_event_loop(results: Path) -> None:
-    done = run_bench("--quick", "turns", "--crowd", "20", "--no-npm", "--results", str(results))
+    done = run_bench("--quick", "turns", "--crowd", "20", "--peers", "none", "--results", str(results))
     assert done.returncode == 0, done.stderr
     turns = json.loads((results / "turns.json").read_text())["raw"]
     assert set(turns) == {"logins", "idle", "*, stored", "*, not stored", "SIGTERM"}
@@ -97,12 +155,47 @@ def test_it_counts_what_a_portal_handles(results: Path) -> None:
 
 
 def test_it_says_how_clients_come_back_to_a_server_that_was_killed(results: Path) -> None:
-    few = ["--returning", "20", "--busy", "0.5", "--no-npm"]
+    few = ["--returning", "20", "--busy", "0.5", "--peers", "none"]
     done = run_bench("--quick", "recovery", *few, "--results", str(results))
     assert done.returncode == 0, done.stderr
     written = json.loads((results / "recovery.json").read_text())
     assert written["raw"]["progress"][-1]["back"] == 20
     assert [target["found"] for target in written["targets"]][1:] == [0, 0]
+
+
+def test_clients_of_any_server_count_messages_however_they_are_cut() -> None:
+    handshake = Handshake.__new__(Handshake)
+    handshake.socket, handshake.number = socket.socket(), 7
+    received = b"".join(
+        b'{"push":{"pub":{"data":%s}}}\n' % json.dumps(wire.data()).encode() for _ in range(3)
+    )
+    for size in range(1, len(received)):
+        client = CountingClient(handshake)
+        parts = [received[start : start + size] for start in range(0, len(received), size)]
+        assert sum(client.take(part) for part in parts) == client.count == 3
+    handshake.socket.close()
+
+
+def test_a_client_that_is_not_subscribed_is_not_ready() -> None:
+    conversation = DIALECTS["centrifugo"].converse("7")
+    assert b'"connect":{"token":"' in next(conversation)
+    with pytest.raises(Failed, match="client 7: expected to be subscribed"):
+        conversation.send(b'{"id":1,"connect":{"subs":{"everybody":{}}}}')
+
+
+def test_a_program_that_cannot_be_installed_is_left_out_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(install, "CACHE", tmp_path)
+    with pytest.raises(Skipped, match=r"Other: 'python -m' failed: ERROR: .*/no/such/folder"):
+        install.python_with("Other", "--no-index", "/no/such/folder")
+    assert not list(tmp_path.glob("*/complete"))
+
+
+def test_an_unknown_peer_is_named() -> None:
+    done = run_bench("fanout", "--peers", "Faster")
+    assert done.returncode == 2
+    assert "'Faster' is not one of @cryb/mesa, " in done.stderr
 
 
 def test_an_unknown_benchmark_is_named() -> None:
@@ -113,7 +206,16 @@ def test_an_unknown_benchmark_is_named() -> None:
 
 def test_it_says_what_asgi_costs(results: Path) -> None:
     done = run_bench(
-        "--quick", "asgi", "--rounds", "1", "--connections", "10", "--no-npm", "--results", str(results)
+        "--quick",
+        "asgi",
+        "--rounds",
+        "1",
+        "--connections",
+        "10",
+        "--peers",
+        "none",
+        "--results",
+        str(results),
     )
     assert done.returncode == 0, done.stderr
     rounds = json.loads((results / "asgi.json").read_text())["raw"]

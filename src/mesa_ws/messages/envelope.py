@@ -190,17 +190,17 @@ def prepare(
     if not isinstance(message, Message) or message.sync is False:
         retention = None
     message_id, remember = name_dispatch(idempotency_key)
-    _check_durability(durability, is_stored=retention is not None)
+    if durability != "memory":
+        _check_durability(durability, is_stored=retention is not None)
     policy = _policy(delivery, message, is_stored=retention is not None) if delivery is not None else ""
-    if isinstance(message, DispatchEvent) and recipients is EVERYBODY:
-        raise InvalidRecipients(
-            f"recipients: {message.type} needs them, got none; name ids, or write ['*'] to mean everybody"
-        )
-    checked = Recipients.of(recipients, excluding)
     if isinstance(message, DispatchEvent):
-        return Envelope(
-            checked, b"", "disconnect", message_id, remember=remember, idempotency_key=idempotency_key
-        )
+        if recipients is EVERYBODY:
+            raise InvalidRecipients(
+                f"recipients: {message.type} needs them, got none; name ids, or write ['*'] to mean everybody"
+            )
+        whom, key = Recipients.of(recipients, excluding), idempotency_key
+        return Envelope(whom, b"", "disconnect", message_id, remember=remember, idempotency_key=key)
+    checked = Recipients.of(recipients, excluding)
     body = encode_message(message, reserved)
     if retention is not None:
         _check_size(body, retention)
@@ -338,9 +338,10 @@ _DURABILITIES = get_args(Durability)
 
 
 def _check_durability(durability: object, *, is_stored: bool) -> None:
+    """Check a durability other than `memory`."""
     if durability not in _DURABILITIES:
         raise InvalidInput(f"durability: expected one of {', '.join(_DURABILITIES)}, got {durability!r}")
-    if durability != "memory" and not is_stored:
+    if not is_stored:
         raise InvalidInput(
             f"durability: expected 'memory' for what is not stored, got {durability!r}; "
             "turn sync on, for the dispatcher and for the message"

@@ -19,6 +19,8 @@ EVERYBODY = ("*",)
 
 MAX_ID_BYTES = 255
 
+_NOBODY = frozenset[str]()
+
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
@@ -46,6 +48,10 @@ class Recipients(NamedTuple):
         Raises:
             InvalidRecipients: a bare string, None, a number, or an id that breaks the rules.
         """
+        if type(recipients) is list and len(recipients) == 1 and type(excluding) is tuple and not excluding:
+            (id,) = recipients  # one id, the usual case
+            if type(id) is str and id != "*":
+                return cls(False, (check_id(id, "recipients"),), _NOBODY)
         is_everybody = isinstance(recipients, str) and plain(recipients) == "*"
         named = EVERYBODY if is_everybody else _listed("recipients", recipients)
         without = frozenset([check_id(id, "excluding") for id in _listed("excluding", excluding)])
@@ -53,7 +59,7 @@ class Recipients(NamedTuple):
         ids = dict.fromkeys([check_id(id, "recipients") for id in others])
         if len(others) < len(named):
             return cls(True, (), without)
-        return cls(False, tuple([id for id in ids if id not in without] if without else ids), frozenset())
+        return cls(False, tuple([id for id in ids if id not in without] if without else ids), _NOBODY)
 
 
 def check_id(id: object, where: str = "id") -> str:

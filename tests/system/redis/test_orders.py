@@ -9,7 +9,7 @@ from redis.exceptions import OutOfMemoryError
 from mesa_ws import AsyncDispatcher
 from mesa_ws.backend.queries import CarriedOut
 from mesa_ws.backend.redis import RedisBackend
-from mesa_ws.backend.redis.channel import NodeFrame
+from mesa_ws.backend.redis.channel import read_frame
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.wire import NativeWire
 from mesa_ws.messages.order import RETENTION, Order, OrderStatus, prepare_order
@@ -104,7 +104,7 @@ def test_a_marker_says_so_after_messages_skipped_the_node(runner: ScriptRunner) 
         def beat(*, join: bool = False) -> str:
             runner.beat(join=join)
             found = next(each for each in listener.listen() if each["type"] == "message")
-            return NodeFrame.of(found["data"]).head.message_id
+            return read_frame(found["data"])[0].message_id
 
         marked.append(beat())
         runner.kill()

@@ -49,6 +49,11 @@ def test_excluded_ids_are_taken_out() -> None:
     assert Recipients.of(["a", "b"], ["b", "c"]) == (False, ("a",), frozenset())
 
 
+@pytest.mark.parametrize("excluding", [["a"], ("a",)])
+def test_the_only_recipient_may_be_excluded(excluding: Iterable[str]) -> None:
+    assert Recipients.of(["a"], excluding) == Recipients(False, (), frozenset())
+
+
 def test_no_recipients_are_nobody() -> None:
     assert Recipients.of([]) == (False, (), frozenset())
 
@@ -103,15 +108,17 @@ def test_what_names_nobody_is_refused_with_the_mend(recipients: Any, text: str) 
     ("excluding", "text"),
     [
         ("1", "expected a list of ids, got the bare text '1'; write ['1']"),
+        ("", "expected a list of ids, got the bare text ''; write ['']"),
         (["*"], "expected an id, got '*', which stands for everybody"),
         ([1], "expected an id as text, got 1 (int); write '1'"),
         ([UUID(int=0)], "expected an id as text, got a value of type UUID; write str(...)"),
         (None, "expected a list of ids, got None (NoneType)"),
     ],
 )
-def test_exclusions_follow_the_same_rules(excluding: Any, text: str) -> None:
+@pytest.mark.parametrize("recipients", ["*", ["a"]])
+def test_exclusions_follow_the_same_rules(recipients: Any, excluding: Any, text: str) -> None:
     with pytest.raises(InvalidRecipients) as caught:
-        Recipients.of("*", excluding)
+        Recipients.of(recipients, excluding)
     assert str(caught.value) == f"excluding: {text}"
 
 

@@ -1,8 +1,9 @@
 """Channel of a node: reads frames and passes their envelopes to the server."""
 
 import logging
+import struct
 from collections.abc import Callable, Container
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import msgspec
 
@@ -35,45 +36,40 @@ class FrameHead(msgspec.Struct, frozen=True, array_like=True, gc=False):
     counter: int
     kind: Literal["message", "disconnect", "request", "connection", "order", "marker"]
     message_id: str
-    ids: list[str] | Literal["*"]
-    excluding: list[str]
+    ids: tuple[str, ...] | Literal["*"]
+    excluding: frozenset[str]
     positions: list[str | int] = []
     delivery: Any = ""
 
 
-_DECODER = msgspec.msgpack.Decoder(FrameHead)
+_decode_head = msgspec.msgpack.Decoder(FrameHead).decode
+_read_size = struct.Struct(">I").unpack_from
 
 
 class InvalidNodeFrame(ValueError):
     """The bytes on the channel are not a frame."""
 
 
-class NodeFrame(NamedTuple):
-    """One frame on a node's channel: its head, and the message that it carries; a marker carries none."""
+def read_frame(data: bytes) -> tuple[FrameHead, Envelope]:
+    """Read the head of a frame, and the message that it carries; that of a marker means nothing.
 
-    head: FrameHead
-    envelope: Envelope
-
-    @classmethod
-    def of(cls, data: bytes) -> "NodeFrame":
-        """Read a frame; raise `InvalidNodeFrame` if the bytes are not a frame."""
-        start = 4 + int.from_bytes(data[:4], "big")
+    Raises:
+        InvalidNodeFrame: the bytes are not a frame.
+    """
+    try:
+        start = 4 + _read_size(data)[0]
         if len(data) < start:
-            raise InvalidNodeFrame(
-                f"the frame announces a head of {start - 4} bytes and has {max(0, len(data) - 4)}"
-            )
-        try:
-            head = _DECODER.decode(data[4:start])
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise InvalidNodeFrame(str(error)) from None
-        everybody = head.ids == "*"
-        recipients = Recipients(everybody, () if everybody else tuple(head.ids), frozenset(head.excluding))
-        kind: Any = head.kind
-        positions, delivery = _positions(head), read_policy(head.delivery) if head.delivery else ""
-        return cls(
-            head,
-            Envelope(recipients, data[start:], kind, head.message_id, positions=positions, delivery=delivery),
-        )
+            raise InvalidNodeFrame(f"the frame has {len(data)} bytes, and its head alone {start}")
+        head = _decode_head(data[4:start])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, struct.error) as error:
+        raise InvalidNodeFrame(str(error)) from None
+    kind: Any = head.kind
+    everybody, ids = (False, head.ids) if head.ids != "*" else (True, ())
+    recipients = Recipients(everybody, ids, head.excluding)
+    positions = _read_positions(head.positions, 1 if everybody else len(ids)) if head.positions else ()
+    delivery = read_policy(head.delivery) if head.delivery else ""
+    body, message_id = data[start:], head.message_id
+    return head, Envelope(recipients, body, kind, message_id, positions=positions, delivery=delivery)
 
 
 class Channel:
@@ -122,7 +118,7 @@ class Channel:
     def on_frame(self, data: bytes) -> None:
         """Handle one message from the channel."""
         try:
-            head, envelope = NodeFrame.of(data)
+            head, envelope = read_frame(data)
         except InvalidNodeFrame:
             self.garbage += 1
             self.log.warning(
@@ -130,7 +126,7 @@ class Channel:
             )
             return
         last, self._counter = self._counter, head.counter
-        if last is not None:
+        if last is not None and head.counter != last + (head.kind != "marker"):
             self._look_for_gap(last, head)
         if head.kind == "marker":
             self.unheard = 0
@@ -144,10 +140,13 @@ class Channel:
                 "message %r could not be delivered here; stored messages are read again", envelope.message_id
             )
             self._on_failure()
-        if head.kind != "connection":
-            unknown_ids = [id for id in envelope.recipients.ids if id not in self._held]
-            if unknown_ids:
-                self._on_unknown_ids(unknown_ids)
+        if head.kind == "connection":
+            return
+        ids, held = envelope.recipients.ids, self._held
+        for id in ids:
+            if id not in held:
+                self._on_unknown_ids([id for id in ids if id not in held])
+                return
 
     def _look_for_gap(self, last: int, head: FrameHead) -> None:
         """Compare the counter of a frame with that of the last one; a marker repeats it."""
@@ -163,21 +162,17 @@ class Channel:
             self._on_gap()
 
 
-def _positions(head: FrameHead) -> tuple[Position, ...]:
+def _read_positions(flat: list[str | int], count: int) -> tuple[Position, ...]:
     """Read the positions of a head.
 
     Raises:
-        InvalidNodeFrame: the members are no positions, or not one for each id.
+        InvalidNodeFrame: the members are no positions, or not as many as are expected.
     """
-    flat = head.positions
-    if not flat:
-        return ()
-    if len(flat) == 2 and (head.ids == "*" or len(head.ids) == 1):  # nearly always
-        return (_position(*flat),)
-    if len(flat) != 2 * (1 if head.ids == "*" else len(head.ids)):
+    if len(flat) != 2 * count:
         raise InvalidNodeFrame(f"{len(flat)} members are not one position for each recipient")
-    pairs = zip(flat[::2], flat[1::2], strict=True)
-    return tuple(_position(epoch, sequence) for epoch, sequence in pairs)
+    if count == 1:  # nearly always
+        return (_position(*flat),)
+    return tuple(map(_position, flat[::2], flat[1::2]))
 
 
 def _position(epoch: str | int, sequence: str | int) -> Position:

@@ -2,20 +2,20 @@
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
-from functools import partial
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import msgspec
 
 from ...concurrency.retry import LimitedWarning
-from ...messages.envelope import Envelope
+from ...messages.envelope import Envelope, Retention
 from ...messages.order import RETENTION, Order, record_name
 from ...messages.receipt import Delivery, Position, Receipt
+from ...settings import Durability
 from ..outbox import BROADCASTS
 from ..redis_client.batch import Operation
-from ..redis_client.command import MAX_IDS, Arguments, Command, Script, chunks, ms
+from ..redis_client.command import MAX_IDS, Arguments, Call, Command, chunks, ms
 from ..redis_client.durability import Proof
 from .keys import Keys
 from .scripts import ANNOUNCE, BROADCAST, DISPATCH, RELAY, REVOKE
@@ -62,34 +62,23 @@ class DispatchCalls(NamedTuple):
     @classmethod
     def of(cls, keys: Keys, envelope: Envelope) -> "DispatchCalls":
         """Make the commands of one envelope."""
-        is_to_everybody, ids, excluding = envelope.recipients
-        retention = envelope.retention
-        if retention is not None and is_to_everybody and envelope.kind != "order":
-            retention = BROADCASTS
-        record = record_name(envelope) if envelope.kind == "order" else envelope.message_id
-        shared = (keys.leases, keys.counters, keys.dispatches + record)
-        args = message_args(keys, envelope)
-        if retention is not None:
-            limits = (retention.max_messages, retention.max_bytes, ms(retention.ttl))
-            args = (*args, *limits, int(envelope.durability == "replicated"))
-        if is_to_everybody:
-            script = BROADCAST if retention is None else ANNOUNCE
-            own = [] if retention is None else [keys.broadcast_position, keys.broadcasts]
-            if envelope.kind == "order":
-                own = [keys.orders_position, keys.orders]
-            unsent = msgspec.msgpack.encode(sorted(excluding))
-            more = [unsent] if retention is not None else [unsent, envelope.delivery]
-            announce = _command(script, [*shared, *own], [*args, *more])
-            return cls(envelope, [*_revocations(keys, envelope, shared[-1]), announce])
-        script = RELAY if retention is None else DISPATCH
+        if envelope.recipients.everybody:
+            return cls(envelope, _to_everybody(keys, envelope))
+        retention, commands = envelope.retention, []
+        prefixes: tuple[str, ...]
+        how: Arguments
         if retention is None:
-            args = (*args, envelope.delivery)
-        prefixes = (keys.users,) if retention is None else (keys.positions, keys.outboxes, keys.users)
-        commands = []
-        for start in range(0, len(ids), MAX_IDS):
-            some = ids[start : start + MAX_IDS]
+            script, prefixes, how = RELAY, (keys.users,), (envelope.delivery,)
+        else:
+            script, prefixes = DISPATCH, (keys.positions, keys.outboxes, keys.users)
+            how = _limits(envelope, retention)
+        record, args = keys.dispatches + envelope.message_id, message_args(keys, envelope)
+        for some in chunks(envelope.recipients.ids, MAX_IDS):
             own = [prefix + id for id in some for prefix in prefixes]
-            commands.append(_command(script, [*shared, *own], [*args, *some]))
+            count = 3 + len(own)
+            commands.append(
+                ("EVALSHA", script.sha, count, keys.leases, keys.counters, record, *own, *args, *how, *some)
+            )
         return cls(envelope, commands)
 
     def after(self, order: "DispatchCalls") -> "DispatchCalls":
@@ -111,37 +100,69 @@ class DispatchCalls(NamedTuple):
         """Read the replies to `commands`."""
         envelope, replies = self.envelope, replies[self.begins :]
         if envelope.recipients.everybody:
-            if envelope.retention is None:
-                return Outcome(Receipt(envelope.message_id, {}, replies[0]))
-            nodes, _, sequence, epoch, is_corrupt, refusal = replies[-1]
-            given = {"*": _delivery(sequence, epoch, 0, 0)} if envelope.kind == "order" else {}
-            return Outcome(Receipt(envelope.message_id, given, nodes), ["*"] if is_corrupt else [], refusal)
-        nodes = sum(reply[0] for reply in replies)
+            return _outcome_for_everybody(envelope, replies[-1])
         if envelope.retention is None:
-            return Outcome(Receipt(envelope.message_id, self._relayed(replies), nodes))
-        flat = [value for reply in replies for value in reply[3:]]
-        deliveries, corrupt = {}, []
-        for id, at in zip(envelope.recipients.ids, range(0, len(flat), 5), strict=True):
-            sequence, epoch, online, displaced, is_corrupt = flat[at : at + 5]
-            deliveries[id] = _delivery(sequence, epoch, online, displaced)
-            if is_corrupt:
-                corrupt.append(id)
-        refusal = next((reply[2] for reply in replies if reply[2]), b"")
+            return Outcome(_relayed(envelope, replies))
+        deliveries: dict[str, Delivery] = {}
+        corrupt: list[str] = []
+        ids, nodes, refusal = iter(envelope.recipients.ids), 0, b""
+        for count, _, problem, *flat in replies:
+            nodes, refusal, five = nodes + count, refusal or problem, [iter(flat)] * 5
+            for sequence, epoch, online, displaced, is_corrupt, id in zip(*five, ids, strict=False):
+                deliveries[id] = _delivery(sequence, epoch, online, displaced)
+                if is_corrupt:
+                    corrupt.append(id)
         return Outcome(Receipt(envelope.message_id, deliveries, nodes), corrupt, refusal)
 
-    def _relayed(self, replies: Sequence[Any]) -> dict[str, Delivery]:
-        """Read the replies for a message that is not stored, but may have been when it came before."""
-        deliveries: dict[str, Delivery] = {}
-        for number, (_, *values) in enumerate(replies):
-            ids = self.envelope.recipients.ids[MAX_IDS * number : MAX_IDS * (number + 1)]
-            counts, before = values[: len(ids)], values[len(ids) :] or [b""] * len(ids)
-            for id, online, known in zip(ids, counts, before, strict=True):
-                epoch, _, sequence = known.partition(b":")
-                if sequence:
-                    deliveries[id] = _delivery(int(sequence), epoch, online, 0)
-                else:
-                    deliveries[id] = _CORRUPT if online < 0 else _delivery(0, b"", online, 0)
-        return deliveries
+
+def _to_everybody(keys: Keys, envelope: Envelope) -> list[Command]:
+    """Return the commands for a message or an order to all nodes."""
+    is_order, retention = envelope.kind == "order", envelope.retention
+    if retention is not None and not is_order:
+        retention = BROADCASTS
+    record = record_name(envelope) if is_order else envelope.message_id
+    shared = (keys.leases, keys.counters, keys.dispatches + record)
+    args, unsent = message_args(keys, envelope), msgspec.msgpack.encode(sorted(envelope.recipients.excluding))
+    if retention is None:
+        return [Call(BROADCAST, shared, (*args, unsent, envelope.delivery)).command]
+    outbox = (keys.orders_position, keys.orders) if is_order else (keys.broadcast_position, keys.broadcasts)
+    announce = Call(ANNOUNCE, (*shared, *outbox), (*args, *_limits(envelope, retention), unsent))
+    return [*_revocations(keys, envelope, shared[-1]), announce.command]
+
+
+def _limits(envelope: Envelope, retention: Retention) -> Arguments:
+    """Return the arguments of scripts that store a message about how long, and how safely."""
+    is_replicated = int(envelope.durability == "replicated")
+    return (retention.max_messages, retention.max_bytes, ms(retention.ttl), is_replicated)
+
+
+def _outcome_for_everybody(envelope: Envelope, reply: Any) -> Outcome:
+    if envelope.retention is None:
+        return Outcome(Receipt(envelope.message_id, {}, reply))
+    nodes, _, sequence, epoch, is_corrupt, refusal = reply
+    given = {"*": _delivery(sequence, epoch, 0, 0)} if envelope.kind == "order" else {}
+    return Outcome(Receipt(envelope.message_id, given, nodes), ["*"] if is_corrupt else [], refusal)
+
+
+def _relayed(envelope: Envelope, replies: Sequence[Any]) -> Receipt:
+    """Read the replies for a message that is not stored, but may have been when it came before."""
+    ids, nodes = envelope.recipients.ids, 0
+    deliveries: dict[str, Delivery] = {}
+    for reply in replies:
+        some = ids[len(deliveries) : len(deliveries) + MAX_IDS]
+        nodes += reply[0]
+        for at, id in enumerate(some, 1):
+            deliveries[id] = _relayed_to(reply[at])
+        for id, known in zip(some, reply[1 + len(some) :], strict=False):
+            epoch, _, sequence = known.partition(b":")
+            if sequence:
+                deliveries[id] = _delivery(int(sequence), epoch, deliveries[id].online, 0)
+    return Receipt(envelope.message_id, deliveries, nodes)
+
+
+@lru_cache(100)
+def _relayed_to(online: int) -> Delivery:
+    return _CORRUPT if online < 0 else _delivery(0, b"", online, 0)
 
 
 def _calls(keys: Keys, envelope: Envelope) -> DispatchCalls:
@@ -164,7 +185,7 @@ def _revocations(keys: Keys, envelope: Envelope, record: str) -> list[Command]:
         return []
     args = (ms(RETENTION.ttl), repr(order.issued_before))
     return [
-        _command(REVOKE, [record, *(keys.revocations + id for id in some)], args)
+        Call(REVOKE, (record, *(keys.revocations + id for id in some)), args).command
         for some in chunks(order.ids, MAX_IDS)
     ]
 
@@ -174,18 +195,20 @@ def dispatching(keys: Keys, envelopes: Iterable[Envelope]) -> Operation[list[Rec
 
     The operation is repeatable while Redis remembers all message ids: a repetition stores nothing twice.
     """
-    dispatches = [_calls(keys, envelope) for envelope in envelopes]
-    known_for = min((each.envelope.remember for each in dispatches), default=math.inf)
-    levels = {each.envelope.durability for each in dispatches} - {"memory"}
-    if any(each.envelope.kind == "order" for each in dispatches):
-        levels.add("replicated")
-    return Operation(
-        [command for each in dispatches for command in each.commands],
-        partial(_receipts, keys, dispatches),
-        known_for > 0,
-        Proof(levels, partial(_replicas, dispatches)) if levels else None,
-        known_for,
-    )
+    dispatches: list[DispatchCalls] = []
+    commands: list[Command] = []
+    levels: set[Durability] = set()
+    known_for = math.inf
+    for envelope in envelopes:
+        dispatches.append(each := _calls(keys, envelope))
+        commands += each.commands
+        known_for = min(known_for, envelope.remember)
+        if envelope.kind == "order":
+            levels.add("replicated")
+        elif envelope.durability != "memory":
+            levels.add(envelope.durability)
+    proof = Proof(levels, partial(_replicas, dispatches)) if levels else None
+    return Operation(commands, partial(_receipts, keys, dispatches), known_for > 0, proof, known_for)
 
 
 def warn_of_corruption(keys: Keys, ids: Iterable[str]) -> None:
@@ -198,17 +221,14 @@ def warn_of_corruption(keys: Keys, ids: Iterable[str]) -> None:
         )
 
 
-def _command(script: Script, keys: Sequence[str], args: Sequence[str | bytes | int]) -> Command:
-    return ("EVALSHA", script.sha, len(keys), *keys, *args)
-
-
 def _receipts(keys: Keys, dispatches: Iterable[DispatchCalls], replies: Sequence[Any]) -> list[Receipt]:
     """Read the replies to all commands, and log what is wrong with Redis."""
     receipts = []
     for dispatch, own in _dealt(dispatches, replies):
         receipt, corrupt, refusal = dispatch.outcome(own)
         receipts.append(receipt)
-        warn_of_corruption(keys, corrupt)
+        if corrupt:
+            warn_of_corruption(keys, corrupt)
         if refusal:
             _REFUSED_PUBLISH.setdefault(keys, LimitedWarning()).warn(
                 _log,
@@ -227,11 +247,13 @@ def _replicas(dispatches: Iterable[DispatchCalls], replies: Sequence[Any]) -> in
 
 
 def _dealt(
-    dispatches: Iterable[DispatchCalls], replies: Iterable[Any]
-) -> list[tuple[DispatchCalls, list[Any]]]:
-    """Return each dispatch with the replies to its own commands."""
-    rest = iter(replies)
-    return [(each, list(islice(rest, len(each.commands)))) for each in dispatches]
+    dispatches: Iterable[DispatchCalls], replies: Sequence[Any]
+) -> Iterator[tuple[DispatchCalls, Sequence[Any]]]:
+    """Yield each dispatch with the replies to its own commands."""
+    end = 0
+    for each in dispatches:
+        start, end = end, end + len(each.commands)
+        yield each, replies[start:end]
 
 
 def _delivery(sequence: int, epoch: bytes, online: int, displaced: int) -> Delivery:

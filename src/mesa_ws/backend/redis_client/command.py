@@ -118,6 +118,8 @@ class Call(NamedTuple):
 
 def chunks(ids: Sequence[Any], size: int) -> list[Sequence[Any]]:
     """Cut `ids` into pieces of at most `size`."""
+    if 0 < len(ids) <= size:
+        return [ids]
     return [ids[start : start + size] for start in range(0, len(ids), size)]
 
 

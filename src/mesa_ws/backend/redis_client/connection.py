@@ -1,7 +1,6 @@
 """Typed access to redis-py's connections, private parts included."""
 
 import asyncio
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -11,7 +10,7 @@ import hiredis
 import redis
 from redis.connection import DefaultParser
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import InvalidResponse, ResponseError
+from redis.exceptions import InvalidResponse, RedisError, ResponseError
 
 from ...concurrency.event_loops import abandon_transport
 from .command import Command
@@ -25,6 +24,18 @@ DRIVER: Mapping[str, Any] = {"driver_info": redis.DriverInfo()} if hasattr(redis
 """Connection option by which redis-py names itself to Redis: without it, some versions of redis-py read their
 own version from disk for each connection."""
 
+
+TURN = 0.004
+"""Seconds for which messages are handled before others get their turn in the event loop."""
+
+BLOCK = 16
+"""Messages that are handled between two looks at the clock."""
+
+LARGE_READ = 64 * 1024
+"""Bytes of a read after which others get their turn, too: uvloop may read 32 times in one turn."""
+
+Handlers = Mapping[bytes, Callable[[bytes], None]]
+"""What to call with the messages of each channel."""
 
 _pack: Any = hiredis.pack_command  # its annotation is wrong
 
@@ -77,9 +88,11 @@ class AsyncConnection(asyncio.Protocol):
         opened._reader = opened._writer = None
         self._transport: asyncio.Transport = self._writer.transport
         self._parser = hiredis.Reader(protocolError=InvalidResponse, replyError=DefaultParser.parse_error)
+        self._handlers: Handlers = {}
+        self._on_sign: Callable[[], None]
         self._on_reply: Callable[[Any], None] | None = None
-        self._awaited: float = 0  # replies for it
         self._on_end: Callable[[Exception], None] = _ignore
+        self._awaited = 0  # replies for `_on_reply`
         self._error: Exception | None = None
         self._arrived: asyncio.Future[None] | None = None
         self._transport.set_protocol(self)
@@ -116,8 +129,7 @@ class AsyncConnection(asyncio.Protocol):
         while (reply := self._parser.gets()) is False:  # there is no whole one yet
             if self._error is not None:
                 raise self._error
-            self._arrived = asyncio.get_running_loop().create_future()
-            await self._arrived
+            await self._arrival()
         if isinstance(reply, RedisConnectionError):
             raise reply
         return reply
@@ -128,23 +140,35 @@ class AsyncConnection(asyncio.Protocol):
         on_reply: Callable[[Any], None],
         on_end: Callable[[Exception], None],
     ) -> None:
-        """Write commands, and call functions as in `listen` until all their replies are there."""
-        self.send(packed(commands))
-        self._awaited, self._on_reply, self._on_end = len(commands), on_reply, on_end
-
-    def listen(self, on_reply: Callable[[Any], None], on_end: Callable[[Exception], None]) -> None:
-        """Call functions with each further reply, and with the error that ends the connection.
+        """Write commands, and call functions with each reply, or with the error that ends it before.
 
         An exception of `on_reply` ends it, too, as does the reply of a Redis that serves no client now.
         """
-        self._awaited, self._on_reply, self._on_end = math.inf, on_reply, on_end
-        self._hand_on()
-        if self._error is not None:
-            on_end(self._error)
+        self.send(packed(commands))
+        self._awaited, self._on_reply, self._on_end = len(commands), on_reply, on_end
 
-    def stop_listening(self) -> None:
-        """Undo `ask` and `listen`."""
+    def take_back(self) -> None:
+        """Undo `ask`."""
         self._on_reply, self._on_end = None, _ignore
+
+    async def listen(self, handlers: Handlers, on_sign: Callable[[], None]) -> None:
+        """Pass on what Redis publishes from now on, until the connection ends.
+
+        All messages that arrive together are handled in one pass. If that takes long, nothing is read until
+        the rest has been handled in later turns of the event loop.
+
+        Args:
+            handlers: what to call with the messages of each subscribed channel.
+            on_sign: called when anything else arrives.
+
+        Raises:
+            Exception: the reason for the end; what a handler raised is one.
+        """
+        self._handlers, self._on_sign = handlers, on_sign
+        self._hand_on()
+        while self._error is None:
+            await self._arrival()
+        raise self._error
 
     def end(self, error: Exception | None = None) -> None:
         """End it without waiting, so that the task that reads it sees an error.
@@ -163,7 +187,9 @@ class AsyncConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:  # noqa: D102 - of asyncio, like those below
         self._parser.feed(data)
         if self._on_reply is not None:
-            self._hand_on()
+            self._take_replies()
+        elif self._handlers:
+            self._hand_on(len(data))
         else:
             self._wake()
 
@@ -175,7 +201,7 @@ class AsyncConnection(asyncio.Protocol):
             self._fail(RedisConnectionError(str(error) or type(error).__name__))
         self.eof_received()
 
-    def _hand_on(self) -> None:
+    def _take_replies(self) -> None:
         """Pass on the replies that are whole."""
         next_reply, on_end = self._parser.gets, self._on_end
         try:
@@ -184,19 +210,59 @@ class AsyncConnection(asyncio.Protocol):
                     raise reply
                 self._awaited -= 1
                 if not self._awaited:
-                    self.stop_listening()
+                    self.take_back()
                 on_reply(reply)
-        except Exception as error:  # noqa: BLE001 - the listener gets it
+        except Exception as error:  # noqa: BLE001 - the caller of `ask` gets it
             self._on_end = on_end
             self.end(error)
+
+    def _hand_on(self, size: int = 0) -> None:
+        """Handle messages of a read of `size` bytes; nothing is read until a later turn handles the rest."""
+        is_done = False
+        try:
+            is_done = self._handle()
+        except Exception as error:  # noqa: BLE001 - `listen` raises it
+            self.end(error)
+        if not self.is_ended and (size >= LARGE_READ or not is_done):
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _handle(self) -> bool:
+        """Handle messages for a while; return whether these were all that have arrived."""
+        next_reply, handlers, until = self._parser.gets, self._handlers, time.monotonic() + TURN
+        while self._error is None:
+            for _ in range(BLOCK):
+                reply = next_reply()
+                if reply is False:
+                    return True
+                if isinstance(reply, RedisError):
+                    raise reply
+                kind, channel, message = reply
+                if kind == b"message":
+                    handlers[channel](message)
+                else:
+                    self._on_sign()
+            if time.monotonic() >= until:
+                break
+        return False
+
+    def _go_on(self) -> None:
+        if not self.is_ended:
+            self._transport.resume_reading()
+            self._hand_on()
 
     def _fail(self, error: Exception) -> None:
         if self._error is None:
             self._error = error
             self._wake()
             on_end = self._on_end
-            self.stop_listening()
+            self.take_back()
             on_end(error)
+
+    async def _arrival(self) -> None:
+        """Wait until something has arrived, or the connection has ended."""
+        self._arrived = asyncio.get_running_loop().create_future()
+        await self._arrived
 
     def _wake(self) -> None:
         arrived, self._arrived = self._arrived, None
@@ -223,7 +289,7 @@ async def open_connection(unconnected: Any) -> AsyncConnection:
 
 
 def _ignore(error: Exception) -> None:
-    """Ignore the end of a connection without a listener: its reader sees the error."""
+    """Ignore the end of a connection without a caller of `ask`: its reader sees the error."""
 
 
 def set_limit(connection: BlockingConnection, deadline: float) -> None:

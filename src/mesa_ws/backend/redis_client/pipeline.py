@@ -514,7 +514,7 @@ class Pipeline:
     def _drop(self) -> None:
         connection, self._connection, self._used_at = self._connection, None, None
         if connection is not None:
-            connection.stop_listening()
+            connection.take_back()
             connection.end()
 
 

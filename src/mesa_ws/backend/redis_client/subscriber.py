@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -47,10 +46,10 @@ class Subscriber:
         self._address = address
         others = others or {}
         self._channels = (*channels, *others)
-        self._listeners = {channel.encode(): listener for channel, listener in others.items()}
+        handlers = {**dict.fromkeys(channels, on_frame), **others}
+        self._handlers = {channel.encode(): handler for channel, handler in handlers.items()}
         self._subscription = packed([("SUBSCRIBE", *self._channels)])
         self._name = name
-        self._on_frame = on_frame
         self._on_return = on_return
         self._timeout = timeout
         self._connection: AsyncConnection | None = None
@@ -138,10 +137,8 @@ class Subscriber:
 
     async def _listen(self, connection: AsyncConnection) -> None:
         """Pass each message to the function of its channel, until the connection ends."""
-        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        connection.listen(self._on_reply, ended.set_exception)
         try:
-            await ended
+            await connection.listen(self._handlers, self._echo.set)
         except FOREIGN as error:
             _log.warning(
                 "%s: cut off from the messages of other processes; stored ones are read later (%s)",
@@ -151,16 +148,7 @@ class Subscriber:
         finally:  # whatever the reason: messages may be lost from here on, so reconnect
             if self._connection is connection:
                 self._connection = None
-            connection.stop_listening()
             connection.end()
-
-    def _on_reply(self, reply: Any) -> None:
-        if isinstance(reply, Exception):
-            raise reply
-        if reply[0] == b"message":
-            self._listeners.get(reply[1], self._on_frame)(reply[2])
-        else:
-            self._echo.set()
 
     async def _resubscribe(self) -> None:
         """Subscribe again, or wait before the next attempt."""

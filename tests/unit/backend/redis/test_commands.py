@@ -170,6 +170,23 @@ def test_each_message_of_a_batch_gets_its_own_replies() -> None:
     assert [len(receipt.deliveries) for receipt in receipts] == [1, 0, 201, 0]
 
 
+def test_the_first_of_several_refusals_is_told() -> None:
+    ids = [str(n) for n in range(201)]
+    stored = [value for n in range(200) for value in (n, b"e", 0, 0, 0)]
+    replies = [[1, 0, b"one", *stored], [0, 0, b"two", 7, b"e", 0, 0, 0]]
+    receipt, _, refusal = DispatchCalls.of(KEYS, prepare(HELLO, ids, retention=KEEP)).outcome(replies)
+    assert (receipt.nodes, len(receipt.deliveries), refusal) == (1, 201, b"one")
+
+
+@pytest.mark.parametrize("retentions", [(KEEP, None), (None, KEEP)])
+def test_a_batch_is_repeated_only_if_redis_knows_all_of_it_again(
+    retentions: tuple[Retention | None, ...],
+) -> None:
+    batch = dispatching(KEYS, [prepare(HELLO, ["a"], retention=each) for each in retentions])
+    assert not batch.is_repeatable
+    assert dispatching(KEYS, [prepare(HELLO, ["a"], retention=KEEP)] * 2).is_repeatable
+
+
 def test_counting_asks_about_few_ids_at_a_time() -> None:
     calls = online(KEYS, [str(n) for n in range(201)])
     assert [len(call.keys) for call in calls] == [201, 2]

@@ -1,12 +1,15 @@
-"""Clients that acknowledge what they receive: by op 11, or on wire 2 by op 3."""
+"""Clients of any server, which count messages and, where they have that, acknowledge them."""
 
 import select
 import time
 from collections import deque
+from typing import Any
 
 from ..errors import Failed
 from .acknowledging_client import AcknowledgingClient
 from .connecting import connect_all
+from .counting_client import CountingClient, position
+from .dialects import DIALECTS, Conversation, Dialect, centrifugo
 
 ACKNOWLEDGE_AFTER = 1.0
 """Seconds for which a client of wire 2 may delay an acknowledgement (spec section 17.6)."""
@@ -15,24 +18,42 @@ REST = 0.001
 """Seconds between two polls of the sockets."""
 
 _PATIENCE = 50.0
+_ACKNOWLEDGING = ("mesa-1", "mesa-2")
 
 
-class AcknowledgingClients:
-    """Clients that have authenticated."""
+class MessageClients:
+    """Clients that have authenticated, all in one dialect; see `bench.load.dialects`."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._clients: dict[int, AcknowledgingClient] = {}
-        self._due: deque[tuple[float, AcknowledgingClient]] = deque()
+        self._clients: dict[int, AcknowledgingClient | CountingClient] = {}
+        self._positions: dict[int, dict[str, Any]] = {}
+        self._due: deque[tuple[float, AcknowledgingClient | CountingClient]] = deque()
         self._total = 0
 
-    def connect(self, port: int, first: int, count: int, *, is_wire2: bool) -> None:
-        """Connect clients whose ids are the numbers from `first` on."""
+    def connect(self, port: int, first: int, count: int, dialect: str) -> None:
+        """Connect clients whose ids are the numbers from `first` on.
+
+        Those of Centrifugo continue where they were at their last login.
+        """
+        spoken = DIALECTS[dialect]
+        if dialect == "centrifugo":
+            spoken = Dialect(spoken.path, self._continue)
         numbers = range(first, first + count)
-        for handshake in connect_all(self._epoll, port, numbers, is_wire2=is_wire2, read=self._read):
-            client = AcknowledgingClient(handshake, is_wire2=is_wire2)
+        for handshake in connect_all(self._epoll, port, numbers, dialect=spoken, read=self._read):
+            client: AcknowledgingClient | CountingClient
+            if dialect in _ACKNOWLEDGING:
+                client, beginning = AcknowledgingClient(handshake, is_wire2=dialect == "mesa-2"), b""
+            else:
+                client, beginning = CountingClient(handshake), handshake.acknowledgement + handshake.rest
+            if dialect == "centrifugo":
+                self._positions[handshake.number] = position(handshake)
             self._clients[handshake.socket.fileno()] = client
-            self._take(client, b"")
+            self._take(client, beginning)
+
+    def client(self, number: int) -> AcknowledgingClient | CountingClient:
+        """Return the client with this id."""
+        return next(client for client in self._clients.values() if client.number == number)
 
     def receive(self, count: int, rest: float = REST) -> None:
         """Read until all clients together have received `count` messages since the last call."""
@@ -53,16 +74,18 @@ class AcknowledgingClients:
                 raise Failed(f"not all clients have acknowledged within {_PATIENCE:g} s")
             self._look()
 
-    def log_in(self, port: int, first: int, count: int, messages: int, *, is_wire2: bool) -> float:
+    def log_in(self, port: int, first: int, count: int, messages: int, dialect: str) -> float:
         """Connect clients that have `messages` stored in all; return the seconds until they have them."""
         began = time.perf_counter()
-        self.connect(port, first, count, is_wire2=is_wire2)
+        self.connect(port, first, count, dialect)
         self.receive(messages, rest=0)
         return time.perf_counter() - began
 
     def counts(self) -> tuple[int, int]:
-        """Return the fewest and the most messages that one client has received."""
+        """Return the fewest and the most messages that one client has received since the last call."""
         counts = [client.count for client in self._clients.values()]
+        for client in self._clients.values():
+            client.count = 0
         return min(counts), max(counts)
 
     def drop(self) -> None:
@@ -85,7 +108,10 @@ class AcknowledgingClients:
             raise Failed(f"the server closed client {client.number}")
         self._take(client, received)
 
-    def _take(self, client: AcknowledgingClient, received: bytes) -> None:
+    def _continue(self, id: str) -> Conversation:
+        return centrifugo(id, self._positions.get(int(id)))
+
+    def _take(self, client: AcknowledgingClient | CountingClient, received: bytes) -> None:
         had_acknowledged = not client.is_unacknowledged
         self._total += client.take(received)
         if client.is_wire2 and had_acknowledged and client.is_unacknowledged:
