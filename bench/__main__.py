@@ -10,6 +10,7 @@ import click
 
 from . import (
     attacks,
+    catchup,
     fanout,
     latency,
     memory,
@@ -38,7 +39,8 @@ BENCHMARKS: Mapping[str, tuple[Run, ...]] = {
     single.NAME: (single.run,),
     throughput.NAME: (throughput.run, latency.run),
     throughput.BLOCKING: (throughput.run_blocking, throughput.run_batches),
-    throughput.STORED: (throughput.run_stored,),
+    throughput.STORED: (throughput.run_stored, latency.run_stored),
+    catchup.NAME: (catchup.run,),
     storm.NAME: (storm.run,),
     through_portal.NAME: (through_portal.run,),
     memory.NAME: (memory.run, idle.run, stored.run),
@@ -53,7 +55,8 @@ BENCHMARKS: Mapping[str, tuple[Run, ...]] = {
 
 _OF_ALL: tuple[Run, ...] = (
     *BENCHMARKS[fanout.NAME],
-    throughput.run,
+    *BENCHMARKS[throughput.NAME],
+    *BENCHMARKS[catchup.NAME],
     *BENCHMARKS[throughput.BLOCKING],
     *BENCHMARKS[throughput.STORED],
 )

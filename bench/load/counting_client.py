@@ -44,4 +44,5 @@ def position(handshake: Handshake) -> dict[str, Any]:
     """Return how far a client of Centrifugo is in its own channel, as of its login."""
     [reply] = [json.loads(line) for line in handshake.acknowledgement.split(b"\n") if b'"connect"' in line]
     own = reply["connect"]["subs"][f"{PERSONAL}:#{handshake.number}"]
-    return {"epoch": own.get("epoch", ""), "offset": own.get("offset", 0)}
+    recovered = [publication["offset"] for publication in own.get("publications", ())]
+    return {"epoch": own.get("epoch", ""), "offset": max([own.get("offset", 0), *recovered])}
