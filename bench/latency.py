@@ -22,10 +22,10 @@ _LEFT_OUT = {
 
 def run(options: Options, peers: Sequence[Peer]) -> Outcome:
     """Dispatch on a fixed schedule, however long the replies take."""
-    measured = [peer for peer in peers if peer.name not in _LEFT_OUT]
+    measured = [peer for peer in peers if peer.dispatcher and peer.name not in _LEFT_OUT]
     outcome = _measure(options, measured, OURS, CENTRIFUGO)
     outcome.notes += [
-        f"{peer.name} is left out: {_LEFT_OUT[peer.name]}" for peer in peers if peer not in measured
+        f"{peer.name} is left out: {_LEFT_OUT[peer.name]}" for peer in peers if peer.name in _LEFT_OUT
     ]
     return outcome
 

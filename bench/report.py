@@ -18,6 +18,8 @@ _SLOW = (
     "--enable-optimizations --with-lto"
 )
 
+TARGETS = ["target", "found (quartiles)", "limit", "verdict"]
+
 WIDTH = 140
 """Width of the output where there is no terminal."""
 
@@ -36,6 +38,8 @@ class Report:
             self._console.width = WIDTH
         self._machine = machine
         self._options = options
+        self._left_out: list[str] = []
+        self._targets: list[Target] = []
 
     def begin(self) -> None:
         """Print the machine and the options."""
@@ -45,17 +49,35 @@ class Report:
 
     def skip(self, why: str) -> None:
         """Print that a part is skipped."""
+        self._left_out.append(why)
         self._console.print(f"SKIPPED {why}", style="bold yellow", markup=False)
 
     def add(self, outcome: Outcome) -> None:
         """Print an outcome, and write it to a file."""
         self._console.print()
         self._console.print(_table(outcome))
+        self._targets += outcome.targets
         for target in outcome.targets:
             self._console.print(_line(target), style=_STYLES[target.verdict], markup=False)
         for note in outcome.notes:
             self._console.print(f"  {note}", markup=False)
         self._console.print(f"  written to {self._write(outcome)}", style="dim", markup=False, soft_wrap=True)
+
+    def end(self) -> None:
+        """Print all targets of the run in one table, and write them to a file in Markdown."""
+        if not self._targets:
+            return
+        table = Table(title="targets", title_justify="left", title_style="bold")
+        for name in TARGETS:
+            table.add_column(name, justify="left" if name == TARGETS[0] else "right")
+        for target in self._targets:
+            table.add_row(*target_row(target), style=_STYLES[target.verdict])
+        self._console.print()
+        self._console.print(table)
+        lines = [TARGETS, ["---"] * len(TARGETS), *(target_row(target) for target in self._targets)]
+        path = self._options.results / "targets.md"
+        path.write_text("".join(f"| {' | '.join(line)} |\n" for line in lines))
+        self._console.print(f"  written to {path}", style="dim", markup=False, soft_wrap=True)
 
     def _write(self, outcome: Outcome) -> Path:
         folder = self._options.results
@@ -65,6 +87,7 @@ class Report:
             "benchmark": outcome.name,
             "machine": self._machine,
             "options": asdict(self._options),
+            "left out": self._left_out,
             **asdict(outcome),
             "targets": [{**target._asdict(), "verdict": target.verdict} for target in outcome.targets],
         }
@@ -79,6 +102,15 @@ def _table(outcome: Outcome) -> Table:
     for row in outcome.rows:
         table.add_row(*row)
     return table
+
+
+def target_row(target: Target) -> list[str]:
+    """Return a target as a row of a table: description, value with quartiles, limit, verdict."""
+    found = "" if target.found is None else f"{target.found:.3g}"
+    if target.lower is not None and target.upper is not None:
+        found += f" ({target.lower:.3g}–{target.upper:.3g})"
+    bound = "at least" if target.is_minimum else "at most"
+    return [target.what, found, f"{bound} {target.limit:g}", target.verdict]
 
 
 def _line(target: Target) -> str:

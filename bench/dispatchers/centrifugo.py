@@ -54,6 +54,8 @@ async def main() -> None:
     parts = urlsplit(url)
     made = [await loop.create_connection(Connection, parts.hostname, parts.port) for _ in range(AT_ONCE)]
     connections = [connection for _, connection in made]
+    # A connection that has never been used is closed after ten seconds.
+    await asyncio.gather(*(connection.call("info", {}) for connection in connections))
 
     def send(at: str) -> None:
         idle = next(connection for connection in connections if connection.is_idle)

@@ -37,15 +37,17 @@ class Case(NamedTuple):
     each: int = 1
     commands: int = 1
     prototype: float | None = None
+    limit: float | None = None
+    """Microseconds of script for each id."""
 
 
 CASES = (
-    Case("one id online, sync off", sync=False, first=ONLINE),
-    Case("one id online, sync", sync=True, first=ONLINE, prototype=15.5),
+    Case("one id online, sync off", sync=False, first=ONLINE, limit=13),
+    Case("one id online, sync", sync=True, first=ONLINE, prototype=15.5, limit=34),
     Case("one id away, sync off", sync=False, first=AWAY),
     Case("one id away, sync", sync=True, first=AWAY, prototype=10.9),
     Case("200 ids online, sync off", sync=False, first=ONLINE, each=200),
-    Case("200 ids online, sync", sync=True, first=ONLINE, each=200),
+    Case("200 ids online, sync", sync=True, first=ONLINE, each=200, limit=12),
     Case("1,000 ids online, sync", sync=True, first=ONLINE, each=1_000, commands=5),
 )
 
@@ -75,6 +77,11 @@ def run(options: Options, peers: Sequence[Peer]) -> Outcome:
             Target(f"commands of a dispatch to {case.name}", case.commands, commands[case.name])
             for case in CASES
             if case.sync
+        ]
+        + [
+            Target.of(f"script of {case.name}, µs an id", case.limit, _each(series, case))
+            for case in CASES
+            if case.limit
         ],
         notes=[
             "script: Redis' statistics of EVALSHA; CPU: the whole process; without AOF, like the prototype",
@@ -116,6 +123,10 @@ def _timed(redis: RunningRedis, dispatcher: Child, case: Case, messages: int) ->
 def _commands(redis: RunningRedis, dispatcher: Child, case: Case) -> float:
     counts = commands_during(redis, lambda: _send(dispatcher, case, COUNTED))
     return counts.total() / COUNTED
+
+
+def _each(series: Series, case: Case) -> list[float]:
+    return [sample.cost(SCRIPT) / case.each for sample in series.rounds[case.name]]
 
 
 def _row(series: Series, case: Case, commands: float) -> list[str]:

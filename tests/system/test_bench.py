@@ -135,6 +135,22 @@ def test_it_counts_messages_through_redis(results: Path) -> None:
     assert set(rounds["stored"]["mesa-ws, sync"][0]["cpu"]) == {"server", "load", "dispatcher", "redis"}
 
 
+def test_it_looks_for_the_longest_script(results: Path) -> None:
+    done = run_bench("--quick", "longest", *SMALL, "--results", str(results))
+    assert done.returncode == 0, done.stderr
+    raw = json.loads((results / "longest.json").read_text())["raw"]
+    assert {each["failure"] for each in raw.values()} == {""}
+    assert all(each["dispatches"] >= 1 and each["ping"] > 0 for each in raw.values())
+    assert raw["1000 x 1048576"]["script"] > 0
+    table = (results / "targets.md").read_text().splitlines()
+    assert [line.split(" | ")[0] for line in table[2:]] == [
+        "| longest script, 100 B to 100 KiB, ms",
+        "| longest script, 1 MiB, ms",
+        "| PING p99 in all of these rows, ms",
+        "| dispatches that failed",
+    ]
+
+
 def test_it_measures_the_turns_of_the_event_loop(results: Path) -> None:
     done = run_bench("--quick", "turns", "--crowd", "20", "--peers", "none", "--results", str(results))
     assert done.returncode == 0, done.stderr
