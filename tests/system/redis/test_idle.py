@@ -1,7 +1,6 @@
 """Idle connections that a firewall has forgotten: nothing arrives on them, and nothing says so."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -17,6 +16,7 @@ from mesa_ws.messages.message import Message
 from mesa_ws.settings import Sync
 from tests.contract.cluster import LIMIT
 from tests.system.proxy import Proxy
+from tests.system.redis.lending import borrowed
 
 MOMENT = 1e-6
 """Seconds; every pause is longer."""
@@ -61,7 +61,7 @@ async def aio(proxy: Proxy, namespace: str) -> AsyncIterator[Make]:
 def fill(bus: BlockingRedisBus) -> None:
     with ExitStack() as stack:
         for _ in range(MAX_CONNECTIONS):
-            stack.enter_context(bus._pool.lend(time.monotonic() + LIMIT))
+            stack.enter_context(borrowed(bus._pool))
 
 
 def message(retention: Retention | None = None) -> Envelope:

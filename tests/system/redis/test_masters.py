@@ -36,6 +36,7 @@ from tests.fake_sentinel import FakeSentinel
 from tests.ports import free_port
 from tests.redis_server import RedisServer
 from tests.system.conftest import LEASE
+from tests.system.redis.lending import borrowed
 from tests.system.server.conftest import accepting
 from tests.system.server.peer import Peer
 from tests.system.waiting import until, until_ready
@@ -170,11 +171,11 @@ async def test_sentinels_that_hang_or_know_nothing_hold_up_no_call(site: Site, s
 
 def test_a_connection_to_a_master_that_was_left_is_not_lent_again(site: Site) -> None:
     pool = Pool(Address.of(site.url), NativeHandshake(Keys(site.namespace)))
-    with pool.lend(time.monotonic() + LIMIT) as lent:
-        first = lent.connection
-    first.mesa_master.is_left = True
-    with pool.lend(time.monotonic() + LIMIT) as lent:
-        assert lent.connection is not first
+    with borrowed(pool) as first:
+        pass
+    first.master.is_left = True
+    with borrowed(pool) as second:
+        assert second is not first
     pool.close()
 
 

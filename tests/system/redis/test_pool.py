@@ -1,5 +1,6 @@
 """Connections for threads: bounded, never shared, never used across a fork."""
 
+import queue
 import subprocess
 import sys
 import threading
@@ -7,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import pytest
 import redis
@@ -14,12 +16,15 @@ import redis
 from mesa_ws.backend.redis import BlockingRedisBus, RedisBackend
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.wire import NativeHandshake
+from mesa_ws.backend.redis_client import connection
 from mesa_ws.backend.redis_client.address import Address
+from mesa_ws.backend.redis_client.connection import PooledConnection, packed
 from mesa_ws.backend.redis_client.pool import MAX_CONNECTIONS, Pool
 from mesa_ws.errors import BackendUnavailable
 from mesa_ws.messages.envelope import Envelope, prepare
 from mesa_ws.messages.message import Message
 from tests.contract.cluster import LIMIT, Node, heard
+from tests.system.redis.lending import borrowed
 
 FORK = """
 import os, sys, threading
@@ -76,49 +81,101 @@ def connections(redis_url: str) -> int:
 
 
 def test_a_connection_is_used_again(pool: Pool) -> None:
-    with pool.lend(soon()) as first:
+    with borrowed(pool) as first:
         pass
-    with pool.lend(soon()) as second:
-        assert second.connection is first.connection
+    with borrowed(pool) as second:
+        assert second is first
 
 
 def test_two_at_a_time_get_two_connections(pool: Pool) -> None:
-    with pool.lend(soon()) as first, pool.lend(soon()) as second:
-        assert first.connection is not second.connection
+    with borrowed(pool) as first, borrowed(pool) as second:
+        assert first is not second
 
 
 def test_a_connection_that_failed_is_not_used_again(pool: Pool) -> None:
-    with pytest.raises(ValueError, match="broken"), pool.lend(soon()) as first:
+    with pytest.raises(ValueError, match="broken"), borrowed(pool) as first:
         raise ValueError("broken")
-    with pool.lend(soon()) as second:
-        assert second.connection is not first.connection
+    with borrowed(pool) as second:
+        assert second is not first
 
 
-def test_a_connection_that_redis_closed_is_not_used_again(pool: Pool, redis_url: str) -> None:
-    with pool.lend(soon()) as lent:
-        first = lent.connection
-        first.send_packed_command(first.pack_commands([("CLIENT", "ID")]))
-        id = first.read_response()
+@pytest.mark.parametrize("lacks_poll", [False, True])  # as under eventlet
+def test_a_connection_that_redis_closed_is_not_used_again(
+    pool: Pool, redis_url: str, monkeypatch: pytest.MonkeyPatch, lacks_poll: bool
+) -> None:
+    if lacks_poll:
+        monkeypatch.setattr(connection, "select", SimpleNamespace())
+    with borrowed(pool) as first:
+        first.write(packed([("CLIENT", "ID")]), soon())
+        [id] = first.read(1, soon())
     with redis.Redis.from_url(redis_url) as client:
         client.client_kill_filter(_id=id)
-    with pool.lend(soon()) as second:
-        assert second.connection is not first
+    with borrowed(pool) as second:
+        assert second is not first
 
 
 def test_more_calls_than_connections_wait_and_then_fail(pool: Pool) -> None:
     with ExitStack() as stack:
         for _ in range(MAX_CONNECTIONS):
-            stack.enter_context(pool.lend(soon()))
+            stack.enter_context(borrowed(pool))
         with pytest.raises(BackendUnavailable, match=r"all 50 connections are in use; nothing was sent"):
-            stack.enter_context(pool.lend(time.monotonic() + 0.01))
-    with pool.lend(soon()):
+            stack.enter_context(borrowed(pool, 0.01))
+    with borrowed(pool):
         pass
+
+
+def test_waiting_calls_get_connections_in_turn(pool: Pool, redis_url: str) -> None:
+    before, order = connections(redis_url), queue.SimpleQueue[int]()
+
+    def wait(number: int) -> None:
+        with borrowed(pool):
+            order.put(number)
+
+    with ThreadPoolExecutor(4) as threads, ExitStack() as stack:
+        for _ in range(MAX_CONNECTIONS - 1):
+            stack.enter_context(borrowed(pool))
+        last = pool.borrow(soon())
+        for number in range(4):
+            threads.submit(wait, number)
+            while len(pool._process._waiting) <= number:
+                time.sleep(0.001)
+        pool.give_up(last)  # the first one makes another, which each hands on
+        assert [order.get(timeout=LIMIT) for _ in range(4)] == [0, 1, 2, 3]
+        assert connections(redis_url) == before + MAX_CONNECTIONS
+
+
+def test_many_threads_share_the_connections(bus: BlockingRedisBus, redis_url: str) -> None:
+    before, most = connections(redis_url), 4 * MAX_CONNECTIONS
+    start = threading.Barrier(most)
+
+    def work() -> int:
+        start.wait()
+        return sum(len(bus.dispatch([prepare(Message(0), ["alice"])])) for _ in range(5))
+
+    with ThreadPoolExecutor(most) as threads:
+        assert sum(threads.map(lambda _: work(), range(most))) == 5 * most
+    assert connections(redis_url) <= before + MAX_CONNECTIONS
+
+
+def test_a_call_is_one_write(bus: BlockingRedisBus, monkeypatch: pytest.MonkeyPatch) -> None:
+    bus.dispatch([prepare(Message(0), ["alice"])])
+    written: list[bytes] = []
+    write = PooledConnection.write
+
+    def record(to: PooledConnection, data: bytes, deadline: float) -> None:
+        written.append(data)
+        write(to, data, deadline)
+
+    monkeypatch.setattr(PooledConnection, "write", record)
+    bus.dispatch([prepare(Message(0), ["alice"])])
+    bus.dispatch([prepare(Message(0, n), ["alice"]) for n in range(100)])
+    assert [data.count(b"EVALSHA") for data in written] == [1, 100]
 
 
 def test_closing_closes_what_is_idle_and_what_comes_back(pool: Pool, redis_url: str) -> None:
     before = connections(redis_url)
-    with pool.lend(soon()):
-        with pool.lend(soon()):
+    with borrowed(pool):
+        with borrowed(pool):
             pass
         pool.close()
         assert connections(redis_url) <= before + 1

@@ -1,6 +1,7 @@
 """Typed access to redis-py's connections, private parts included."""
 
 import asyncio
+import select
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -36,6 +37,9 @@ LARGE_READ = 64 * 1024
 
 Handlers = Mapping[bytes, Callable[[bytes], None]]
 """What to call with the messages of each channel."""
+
+READ_SIZE = 16 * 1024
+"""Bytes that are read at once."""
 
 _pack: Any = hiredis.pack_command  # its annotation is wrong
 
@@ -73,6 +77,72 @@ def read_reply(connection: BlockingConnection, deadline: float) -> Any:
         return error
 
 
+class PooledConnection:
+    """A connection that redis-py has opened, and that is written and read here: its own steps for that cost
+    more than all else.
+
+    Args:
+        opened: the connection; redis-py has connected, with TLS and login, and closes it.
+
+    Attributes:
+        master: the master that it leads to.
+        is_new: whether no call has used it yet.
+        used_at: when a call has used it, by the monotonic clock.
+    """
+
+    def __init__(self, opened: BlockingConnection) -> None:
+        private: Any = opened
+        self.master, self.is_new, self.used_at = opened.mesa_master, True, 0.0
+        self._opened, self._socket, self._parser = opened, private._sock, _new_parser()
+        self._poll = None
+        if hasattr(select, "poll"):  # eventlet takes it away
+            self._poll = select.poll()
+            self._poll.register(self._socket, select.POLLIN)
+
+    def is_usable(self, max_idle: float) -> bool:
+        """Whether it leads to the master, was used a short time ago, and has not been closed by Redis.
+
+        The end is all that one can read on an idle connection.
+        """
+        if self.master.is_left or time.monotonic() - self.used_at >= max_idle:
+            return False
+        return not (self._poll.poll(0) if self._poll is not None else is_ended(self._opened))
+
+    def write(self, data: bytes, deadline: float) -> None:
+        """Write before `deadline`; raises RedisError or OSError."""
+        self._socket.settimeout(remaining(deadline))
+        self._socket.sendall(data)
+
+    def can_read(self, seconds: float) -> bool:
+        """Wait until something has arrived, for at most so many seconds; return whether it has."""
+        return self._opened.can_read(seconds)
+
+    def read(self, count: int, deadline: float) -> list[Any]:
+        """Return the next replies, including errors of Redis.
+
+        Raises:
+            RedisError, OSError: they were not there before `deadline`, or Redis has ended the connection.
+        """
+        replies: list[Any] = []
+        while len(replies) < count:
+            reply = self._parser.gets()
+            if reply is False:  # there is no whole reply yet
+                self._socket.settimeout(remaining(deadline))
+                data = self._socket.recv(READ_SIZE)
+                if not data:
+                    raise RedisConnectionError("Connection closed by server.")
+                self._parser.feed(data)
+            elif isinstance(reply, RedisConnectionError):
+                raise reply
+            else:
+                replies.append(reply)
+        return replies
+
+    def disconnect(self) -> None:
+        """Disconnect."""
+        self._opened.disconnect()
+
+
 class AsyncConnection(asyncio.Protocol):
     """A connection that redis-py has opened, and whose replies are parsed as they arrive.
 
@@ -87,7 +157,7 @@ class AsyncConnection(asyncio.Protocol):
         reader, self._writer = opened._reader, opened._writer  # which would close the transport if collected
         opened._reader = opened._writer = None
         self._transport: asyncio.Transport = self._writer.transport
-        self._parser = hiredis.Reader(protocolError=InvalidResponse, replyError=DefaultParser.parse_error)
+        self._parser = _new_parser()
         self._handlers: Handlers = {}
         self._on_sign: Callable[[], None]
         self._on_reply: Callable[[Any], None] | None = None
@@ -268,6 +338,10 @@ class AsyncConnection(asyncio.Protocol):
         arrived, self._arrived = self._arrived, None
         if arrived is not None and not arrived.done():
             arrived.set_result(None)
+
+
+def _new_parser() -> hiredis.Reader:
+    return hiredis.Reader(protocolError=InvalidResponse, replyError=DefaultParser.parse_error)
 
 
 def packed(commands: Iterable[Command]) -> bytes:

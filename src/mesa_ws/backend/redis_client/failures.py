@@ -163,7 +163,7 @@ def _text(error: BaseException) -> str:
     problem = tls_problem(error)
     if problem is not None:
         return problem
-    cause = error.__cause__ or error.__context__
+    cause = error.__cause__ or error.__context__ or error
     if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
         return os.strerror(cause.errno)
     text = _SCRIPT_NAME.sub("", str(error)).removeprefix(PARTLY)

@@ -4,16 +4,19 @@ redis-py's own pool has separate limits for waiting, connecting and reading. Thi
 over all three, so that a call ends within its limit whichever step is slow. Connections made before a
 fork are never used after it, nor are those that were idle for long: a firewall that has forgotten a
 connection silently drops everything that is sent on it.
+
+A call takes the connection that was used last, without a lock; only calls that have to wait take one.
 """
 
-import math
 import os
+import queue
 import random
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -21,7 +24,7 @@ from ...errors import BackendUnavailable, MesaError
 from .address import Address
 from .batch import Batch, Operation
 from .command import Command, Handshake, ServerInfo
-from .connection import BlockingConnection, disconnect_on_error, is_ended, read_reply, remaining, set_limit
+from .connection import PooledConnection, disconnect_on_error, packed, remaining
 from .durability import Demand
 from .failures import FOREIGN, failed_call
 from .master import FIXED
@@ -39,15 +42,8 @@ ATTEMPT = (1.0, 3.0)
 TIMEOUTS = (TimeoutError, RedisTimeoutError)
 
 
-class LentConnection(NamedTuple):
-    """A connection in use, and whether it was made for this call."""
-
-    connection: BlockingConnection
-    is_new: bool
-
-
 class Pool:
-    """Lends a connection to one call at a time. Any thread may use it.
+    """Runs operations, each on a connection that no other call uses meanwhile. Any thread may use it.
 
     Args:
         address: where to connect.
@@ -65,8 +61,7 @@ class Pool:
         is_done = not operation.commands
         while not is_done:
             try:
-                with self.lend(deadline, is_new=operation.is_doubtful) as lent:
-                    is_done = self._carry_out(operation, lent, deadline)
+                is_done = self._run_once(operation, deadline)
             except MesaError as error:
                 is_passing = isinstance(error, BackendUnavailable) and operation.is_doubtful
                 if not is_passing or not _repeats(operation, deadline):
@@ -77,41 +72,65 @@ class Pool:
                     raise failed_call(self._address.label, error, maybe_sent=operation.is_written) from error
         return operation.read(operation.replies)
 
-    @contextmanager
-    def lend(self, deadline: float, *, is_new: bool = False) -> Iterator[LentConnection]:
-        """Lend a connection, or one that is new; it is closed if the block raises, else kept.
+    def borrow(self, deadline: float, *, is_new: bool = False) -> PooledConnection:
+        """Return a connection, or one that is new; the caller gives it back, or gives it up if it failed.
 
         Raises:
             BackendUnavailable: none was available before `deadline`.
             BackendRefused: Redis refuses this client.
         """
         process = self._of_this_process()
-        if not process.turns.acquire(timeout=remaining(deadline)):
-            raise BackendUnavailable(f"{self._address.label}: all {MAX_CONNECTIONS} connections are in use")
+        connection: PooledConnection | None
+        try:
+            connection = process.take(deadline)
+        except queue.Empty:
+            problem = f"{self._address.label}: all {MAX_CONNECTIONS} connections are in use"
+            raise BackendUnavailable(problem) from None
         try:
             if process.masters is not None:
                 process.masters.refresh(deadline)
-            idle = None if is_new else process.take(self._address.max_idle)
-            connection = idle or self._connect(deadline)
-            with disconnect_on_error(connection):
-                yield LentConnection(connection, idle is None)
-            process.give_back(connection)
-        finally:
-            process.turns.release()
+            if connection is not None and (is_new or not connection.is_usable(self._address.max_idle)):
+                connection.disconnect()
+                connection = None
+            return connection or self._connect(deadline)
+        except BaseException:
+            self.give_up(connection)
+            raise
+
+    def give_back(self, connection: PooledConnection) -> None:
+        """Keep a connection for another call."""
+        self._process.give_back(connection)
+
+    def give_up(self, connection: PooledConnection | None) -> None:
+        """Close a borrowed connection, and make room for another one."""
+        if connection is not None:
+            connection.disconnect()
+        self._process.give_up()
 
     def close(self) -> None:
         """Close idle connections now, and those in use when they are returned."""
         self._of_this_process().close()
 
-    def _carry_out(self, batch: Batch, lent: LentConnection, deadline: float) -> bool:
+    def _run_once(self, batch: Batch, deadline: float) -> bool:
         """Run a batch once; return whether its replies count."""
-        where, connection = self._address.label, lent.connection
-        self._handshake.permit(where, batch.commands)
+        connection = self.borrow(deadline, is_new=batch.is_doubtful)
+        try:
+            is_done = self._carry_out(batch, connection, deadline)
+        except BaseException:
+            self.give_up(connection)
+            raise
+        self.give_back(connection)
+        return is_done
+
+    def _carry_out(self, batch: Batch, connection: PooledConnection, deadline: float) -> bool:
+        where = self._address.label
+        if self._handshake.lacking:
+            self._handshake.permit(where, batch.commands)
         if batch.proof is not None:
             batch.proof.check(where, self._info)
-        self._write_and_read(
-            batch, connection, deadline if lent.is_new else batch.first_limit(time.monotonic(), deadline)
-        )
+        is_first = connection.is_new or not batch.is_repeatable
+        limit = deadline if is_first else batch.first_limit(time.monotonic(), deadline)
+        self._write_and_read(batch, connection, limit)
         if batch.missing:
             self._shake_hands(connection, deadline)
             self._write_and_read(batch, connection, deadline)
@@ -120,7 +139,7 @@ class Pool:
             masters.doubt()
         if failure is None and batch.proof is not None:
             failure = self._prove(batch.proof.demand(batch.replies), connection, deadline)
-        if connection.mesa_master.is_left:
+        if connection.master.is_left:
             if _repeats(batch, deadline):
                 return False
             if failure is None and batch.proof is not None:
@@ -129,44 +148,40 @@ class Pool:
             raise failure
         return True
 
-    def _write_and_read(self, batch: Batch, connection: BlockingConnection, deadline: float) -> None:
+    def _write_and_read(self, batch: Batch, connection: PooledConnection, deadline: float) -> None:
         """Write the unsent commands, and store their replies in the batch."""
         for reply in self._talk(connection, batch.begin(time.monotonic()), deadline):
             batch.add(reply)
 
-    def _shake_hands(self, connection: BlockingConnection, deadline: float) -> None:
+    def _shake_hands(self, connection: PooledConnection, deadline: float) -> None:
         first, *others = self._handshake.commands
         replies = self._talk(connection, [first], deadline) + self._talk(connection, others, deadline)
         self._info = self._handshake.check(self._address.label, replies)
 
-    def _talk(
-        self, connection: BlockingConnection, commands: Sequence[Command], deadline: float
-    ) -> list[Any]:
-        """Write commands and read their replies, before Sentinels name another master; see `converse`."""
-        packed = connection.pack_commands(commands)
-        set_limit(connection, deadline)
-        connection.send_packed_command(packed)
-        if connection.mesa_master is not FIXED:
+    def _talk(self, connection: PooledConnection, commands: Sequence[Command], deadline: float) -> list[Any]:
+        """Write commands and read their replies, before Sentinels name another master."""
+        connection.write(packed(commands), deadline)
+        if connection.master is not FIXED:
             self._wait(connection, deadline)
-        return [read_reply(connection, deadline) for _ in commands]
+        return connection.read(len(commands), deadline)
 
     def _prove(
-        self, demand: Demand, connection: BlockingConnection, deadline: float
+        self, demand: Demand, connection: PooledConnection, deadline: float
     ) -> BackendUnavailable | None:
         """Wait for copies on the connection that ran the scripts; return the failure, if there is one."""
-        due = connection.mesa_master.due(demand.replicas, time.monotonic())
+        due = connection.master.due(demand.replicas, time.monotonic())
         replies = self._talk(connection, demand.commands(remaining(deadline)), deadline)
         failure = demand.shortfall(self._address.label, demand, replies)
         if failure is None and due is not None and not self._hold(connection, due, deadline):
             failure = demand.unsure(self._address.label)
         return failure
 
-    def _hold(self, connection: BlockingConnection, due: float, deadline: float) -> bool:
+    def _hold(self, connection: PooledConnection, due: float, deadline: float) -> bool:
         """Hold back a confirmation of fewer replicas than before; return whether it counts. See `master`."""
         masters = self._of_this_process().masters
         if masters is None:
             return False
-        while not connection.mesa_master.is_left and (left := due - time.monotonic()) > 0:
+        while not connection.master.is_left and (left := due - time.monotonic()) > 0:
             if time.monotonic() >= deadline:
                 return False
             time.sleep(min(left, remaining(deadline), APART / 4))
@@ -180,17 +195,17 @@ class Pool:
             process = self._process = _Process(self._address)
         return process
 
-    def _wait(self, connection: BlockingConnection, deadline: float) -> None:
+    def _wait(self, connection: PooledConnection, deadline: float) -> None:
         """Wait for a reply for as long as the connection leads to the master."""
         masters = self._of_this_process().masters
         while masters is not None and not connection.can_read(min(APART, remaining(deadline))):
             if time.monotonic() >= deadline:
                 return
             masters.refresh(deadline)
-            if connection.mesa_master.is_left:
+            if connection.master.is_left:
                 raise RedisTimeoutError("another master was named")
 
-    def _connect(self, deadline: float) -> BlockingConnection:
+    def _connect(self, deadline: float) -> PooledConnection:
         """Connect; with Sentinels, spend only a part of the time on one master: they may name another."""
         while True:
             limit = deadline
@@ -199,9 +214,9 @@ class Pool:
                 half = max(least, min(most, remaining(deadline) / 2))
                 limit = min(deadline, time.monotonic() + half)
             try:
-                connection = self._address.connect(remaining(limit))
-                with disconnect_on_error(connection):
-                    self._shake_hands(connection, limit)
+                opened = self._address.connect(remaining(limit))
+                with disconnect_on_error(opened):
+                    self._shake_hands(connection := PooledConnection(opened), limit)
                 return connection
             except FOREIGN as error:
                 if limit == deadline or not isinstance(error, TIMEOUTS):
@@ -222,30 +237,63 @@ class _Process:
         self.masters = address.masters
         if self.masters is not None:
             self.masters.hold(self)
-        self.turns = threading.BoundedSemaphore(MAX_CONNECTIONS)
-        self._idle: list[tuple[BlockingConnection, float]] = []
+        self._idle: list[PooledConnection] = []
+        self._waiting: deque[queue.SimpleQueue[PooledConnection | None]] = deque()
+        self._lock = threading.Lock()
+        self._count = 0
         self._is_closed = False
 
-    def take(self, max_idle: float) -> BlockingConnection | None:
-        """Return the idle connection used last; discard closed ones and those idle for too long."""
-        while True:
-            try:
-                connection, used = self._idle.pop()
-            except IndexError:
-                return None
-            is_fit = time.monotonic() - used < max_idle and not connection.mesa_master.is_left
-            if is_fit and not is_ended(connection):
-                return connection
-            connection.disconnect()
+    def take(self, deadline: float) -> PooledConnection | None:
+        """Return the idle connection used last; None with the right to make one.
 
-    def give_back(self, connection: BlockingConnection) -> None:
-        self._idle.append((connection, time.monotonic()))
+        Raises:
+            queue.Empty: there was none before `deadline`.
+        """
+        try:
+            return self._idle.pop()
+        except IndexError:
+            mine: queue.SimpleQueue[PooledConnection | None] = queue.SimpleQueue()
+        self._waiting.append(mine)
+        self._serve_waiting()
+        try:
+            return mine.get(timeout=remaining(deadline))
+        except queue.Empty:
+            with self._lock:
+                if mine in self._waiting:
+                    self._waiting.remove(mine)
+                    raise
+            return mine.get()  # it came just now
+
+    def give_back(self, connection: PooledConnection) -> None:
+        connection.is_new, connection.used_at = False, time.monotonic()
+        self._idle.append(connection)
+        if self._waiting:  # who waits looks for idle ones after it is in this queue, so one of both sees it
+            self._serve_waiting()
         if self._is_closed:
             self.close()
+
+    def give_up(self) -> None:
+        with self._lock:
+            self._count -= 1
+        self._serve_waiting()
 
     def close(self) -> None:
         self._is_closed = True
         if self.masters is not None:
             self.masters.release(self)
-        while (connection := self.take(math.inf)) is not None:
-            connection.disconnect()
+        with suppress(IndexError):
+            while True:
+                self._idle.pop().disconnect()
+                self.give_up()
+
+    def _serve_waiting(self) -> None:
+        """Hand on idle connections, and rights to make one, in the order in which calls began to wait."""
+        with self._lock:
+            while self._waiting:
+                try:
+                    given = self._idle.pop()
+                except IndexError:
+                    if self._count == MAX_CONNECTIONS:
+                        return
+                    given, self._count = None, self._count + 1
+                self._waiting.popleft().put(given)
