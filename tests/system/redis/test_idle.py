@@ -94,6 +94,12 @@ async def test_stored_messages_are_repeated_on_new_connections(blocking: Make, p
     assert await call_all(bus, KEEP) == []
 
 
+async def test_one_dead_connection_is_enough_to_distrust_the_others(blocking: Make, proxy: Proxy) -> None:
+    bus = await blocking(LIMIT, timeout=1.0)
+    proxy.forget()
+    await asyncio.to_thread(bus.dispatch, [message(KEEP)])
+
+
 async def test_unstored_messages_fail_in_time_and_say_that_they_may_have_been_sent(
     blocking: Make, proxy: Proxy
 ) -> None:

@@ -90,9 +90,12 @@ def test_what_redis_will_never_do_is_a_refusal() -> None:
         assert isinstance(failed_reply("redis", parsed(text)), BackendRefused)
 
 
-def test_the_system_says_why_a_connection_failed() -> None:
-    error = RedisConnectionError("Error 111 connecting to h:1. Connect call failed ('h', 1).")
-    error.__cause__ = ConnectionRefusedError(111, "Connect call failed ('h', 1)")
+@pytest.mark.parametrize("is_wrapped", [False, True])
+def test_the_system_says_why_a_connection_failed(is_wrapped: bool) -> None:
+    error: Exception = ConnectionRefusedError(111, "Connect call failed ('h', 1)")
+    if is_wrapped:
+        cause, error = error, RedisConnectionError("Error 111 connecting to h:1. Connect call failed.")
+        error.__cause__ = cause
     assert str(failed_connect("redis at h:1", error)) == (
         "redis at h:1: no connection (Connection refused); nothing was sent"
     )
