@@ -43,7 +43,7 @@ TIMEOUTS = (TimeoutError, RedisTimeoutError)
 
 
 class Pool:
-    """Runs operations, each on a connection that no other call uses meanwhile. Any thread may use it.
+    """Runs operations, each on a connection of its own. Any thread may use it.
 
     Args:
         address: where to connect.
