@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from hypothesis import strategies as st
+from msgspec import structs
 
 from mesa_ws.backend.outbox import Acknowledgement, Read, Start
 from mesa_ws.backend.queries import Heads, Online, OnlineCount, Peek
@@ -149,7 +150,7 @@ def broadcasts(node: int, place: Place | None) -> Step:
 
 def order(node: int, who: list[str], until: float | None, number: int) -> Step:
     """Order that the connections of ids end, under an id that often repeats an earlier one."""
-    given = Order(tuple(who), issued_before=until).envelope()._replace(message_id=f"order {number}")
+    given = structs.replace(Order(tuple(who), issued_before=until).envelope(), message_id=f"order {number}")
 
     async def ask(cluster: NormalizedCluster, node: Node) -> object:
         [receipt] = await node.backend.dispatch([given])

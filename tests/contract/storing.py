@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
+from msgspec.structs import replace
+
 from mesa_ws.backend.outbox import Acknowledgement, Page, Read, Start
 from mesa_ws.messages.envelope import Envelope, Retention, prepare
 from mesa_ws.messages.message import Message
@@ -19,7 +21,7 @@ def kept(
 ) -> Envelope:
     """Return an envelope to be stored; with `size`, its body has exactly that many bytes."""
     envelope = prepare(Message(0, data), recipients, retention=retention)
-    return envelope._replace(body=bytes(size)) if size else envelope
+    return replace(envelope, body=bytes(size)) if size else envelope
 
 
 async def store(node: Node, count: int, *, retention: Retention = KEEP, size: int = 0) -> list[Envelope]:

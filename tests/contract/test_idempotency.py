@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+from msgspec.structs import replace
 
 from mesa_ws.backend.outbox import Page
 from mesa_ws.backend.queries import Heads
@@ -203,7 +204,7 @@ async def test_what_is_not_remembered_is_sent_again(cluster: Cluster) -> None:
 
 async def test_a_key_expires(cluster: Cluster) -> None:
     node = await cluster.node()
-    sent = named("task", "alice")._replace(remember=0.05)
+    sent = replace(named("task", "alice"), remember=0.05)
     top = 0
     async with asyncio.timeout(LIMIT):
         while top < 2:

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
 from mesa_ws.messages.envelope import prepare
 from mesa_ws.messages.message import DispatchEvent, Message
@@ -116,7 +117,7 @@ async def test_numbers_go_on_after_all_connections_have_left(cluster: Cluster) -
 
 async def test_the_body_is_stored_as_it_is(cluster: Cluster) -> None:
     node, body = await cluster.node(), bytes(range(256)) * 500
-    await node.backend.dispatch([kept(1)._replace(body=body)])
+    await node.backend.dispatch([replace(kept(1), body=body)])
     assert bodies(await attach(node)) == [body]
 
 

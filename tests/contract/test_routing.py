@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from mesa_ws.messages.envelope import DeliveryPolicy, Latest, policy_of, prepare
 from mesa_ws.messages.message import DispatchEvent, Message
@@ -63,7 +64,7 @@ async def test_namespaces_never_meet(cluster: Cluster) -> None:
 async def test_the_body_arrives_unchanged(cluster: Cluster) -> None:
     node = await cluster.node({"alice": 1})
     body = bytes(range(256)) * 5000
-    await node.backend.dispatch([prepare(HELLO, ["alice"])._replace(body=body)])
+    await node.backend.dispatch([replace(prepare(HELLO, ["alice"]), body=body)])
     ((envelope,),) = await heard(node)
     assert envelope.body == body
 

@@ -148,7 +148,7 @@ async def _prepare_long(dispatch: DispatchBody, reserved: Container[int]) -> Env
     async for some in _slices(dispatch.recipients):
         checked = Recipients.of(given_ids("recipients", some, ())).ids
         ids.update((id, None) for id in checked if id not in without)
-    return envelope._replace(recipients=Recipients(False, tuple(ids), frozenset()))
+    return msgspec.structs.replace(envelope, recipients=Recipients(False, tuple(ids), frozenset()))
 
 
 def _groups(envelopes: Sequence[Envelope]) -> Iterator[list[tuple[int, Envelope]]]:
@@ -162,8 +162,8 @@ def _groups(envelopes: Sequence[Envelope]) -> Iterator[list[tuple[int, Envelope]
             if load + len(some) > SLICE:
                 yield group
                 group, load = [], 0
-            part = envelope.recipients._replace(ids=some)
-            group.append((index, envelope._replace(recipients=part)))
+            part = msgspec.structs.replace(envelope.recipients, ids=some)
+            group.append((index, msgspec.structs.replace(envelope, recipients=part)))
             load += len(some)
     yield group
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Literal, NamedTuple, get_args
 
+import msgspec
+
 from ..errors import InvalidInput, InvalidMessage, InvalidRecipients
 from ..settings import Durability, Sync
 from ..text import plain
@@ -66,7 +68,7 @@ class Retention(NamedTuple):
         return cls(sync.max_messages, sync.max_bytes, sync.ttl) if sync.enabled else None
 
 
-class Envelope(NamedTuple):
+class Envelope(msgspec.Struct, frozen=True, gc=False):
     """One dispatched message on its way.
 
     Attributes:

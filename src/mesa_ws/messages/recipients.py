@@ -8,8 +8,10 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
+
+import msgspec
 
 from ..errors import InvalidInput, InvalidRecipients
 from ..text import plain
@@ -24,7 +26,7 @@ _NOBODY = frozenset[str]()
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 
 
-class Recipients(NamedTuple):
+class Recipients(msgspec.Struct, frozen=True, gc=False):
     """Checked recipients.
 
     Attributes:

@@ -240,7 +240,7 @@ def prepare_request(id: str, message: Message) -> Envelope:
 
 def addressed(request: Envelope, requester: str, timeout: float) -> Envelope:
     """Return the request for the nodes, with the address for their replies."""
-    return request._replace(body=Question(requester, timeout, request.body).write())
+    return msgspec.structs.replace(request, body=Question(requester, timeout, request.body).write())
 
 
 def asked_nodes(request: Envelope, receipt: Receipt) -> int:

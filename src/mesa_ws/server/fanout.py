@@ -170,28 +170,27 @@ class Fanout:
     def _deliver_stored(self, envelope: Envelope) -> None:
         """Offer a stored message to the subscriptions of its ids; on wire 2 it carries its sequence."""
         ids, body, by_id = envelope.recipients.ids, envelope.body, self.by_id
-        found = {
-            connection: position
-            for id, position in zip(ids, envelope.positions, strict=True)
-            for connection in by_id.get(id, ())
-            if connection.subscription is not None
-        }
-        encoded: dict[int, bytes] = {}  # for the last sequence: all connections of an id have the same
+        found: dict[Connection, Position] = {}
+        for id, position in zip(ids, envelope.positions, strict=True):
+            for connection in by_id.get(id, ()):
+                if connection.subscription is not None:
+                    found[connection] = position
+        sequence, numbered_body = 0, b""  # all connections of an id have the same
 
         def write(connection: Connection) -> None:
+            nonlocal sequence, numbered_body
             position, subscription = found[connection], connection.subscription
             if subscription is None:
                 return
             if not subscription.is_wire2:
                 subscription.deliver(position, body)
                 return
-            numbered_body = encoded.get(position.sequence)
-            if numbered_body is None:
-                encoded.clear()
-                numbered_body = encoded[position.sequence] = numbered(body, position.sequence)
+            if position.sequence != sequence:
+                sequence = position.sequence
+                numbered_body = numbered(body, sequence)
             subscription.deliver(position, numbered_body)
 
-        self._large.deliver(write, found, lambda: self._wrote(envelope, tuple(found)))
+        self._to_some(write, found, envelope)
 
     def _deliver_unstored(self, envelope: Envelope) -> None:
         body, policy = envelope.body, envelope.delivery
@@ -226,8 +225,22 @@ class Fanout:
             wrote = partial(self._wrote, envelope, missed=missed)
             self._to_everybody(recipients.excluding, write, _nothing, wrote)
             return
+        self._to_some(write, self._connections_of(recipients.ids), envelope, missed)
+
+    def _connections_of(self, ids: Sequence[str]) -> tuple[Connection, ...]:
         by_id = self.by_id
-        found = [connection for id in recipients.ids for connection in by_id.get(id, ())]
+        if len(ids) == 1:  # nearly always
+            return tuple(by_id.get(ids[0], ()))
+        return tuple([connection for id in ids for connection in by_id.get(id, ())])
+
+    def _to_some(
+        self,
+        write: Write,
+        found: Collection[Connection],
+        envelope: Envelope,
+        missed: Collection[Connection] = (),
+    ) -> None:
+        """Write an envelope to the connections that were found for its ids."""
         if self._large.write_to_few(write, found):
             self._wrote(envelope, found, missed)
         else:
@@ -243,8 +256,7 @@ class Fanout:
     def _for_each(self, ids: Sequence[str], excluding: frozenset[str], do: Write) -> None:
         """Call a function for the connections of ids, or for all but some, in the order of the bus."""
         if ids:
-            found = [connection for id in ids for connection in self.by_id.get(id, ())]
-            self._large.deliver(do, found, lambda: None)
+            self._large.deliver(do, self._connections_of(ids), lambda: None)
         else:
             self._to_everybody(excluding, do, _nothing, lambda _: None)
 
@@ -308,10 +320,9 @@ class Fanout:
         self._large.deliver(write if is_for_all else write_or_skip, None, lambda: wrote(reached))
 
     def _wrote(
-        self, envelope: Envelope, reached: Sequence[Connection], missed: Collection[Connection] = ()
+        self, envelope: Envelope, found: Collection[Connection], missed: Collection[Connection] = ()
     ) -> None:
-        if missed:
-            reached = [connection for connection in reached if connection not in missed]
+        reached = [connection for connection in found if connection not in missed] if missed else tuple(found)
         if log.isEnabledFor(logging.DEBUG):
             log_delivery(log, envelope, len(reached))
         if self._notifications.sent_handlers and envelope.kind == "message":

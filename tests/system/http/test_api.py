@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from mesa_ws.backend.http import AsyncHttpBus, BlockingHttpBus
 from mesa_ws.backend.orders import give
@@ -74,7 +75,7 @@ async def test_an_error_of_the_servers_backend_reaches_the_dispatcher(
 
 async def test_an_error_that_the_server_finds_is_raised_as_such(bus: Dispatching) -> None:
     with pytest.raises(InvalidRecipients, match=r"^batch\[1\]: recipients: expected an id of 1 to 255 bytes"):
-        await bus.dispatch(message(1), message(2)._replace(recipients=Recipients(False, ("",), frozenset())))
+        await bus.dispatch(message(1), replace(message(2), recipients=Recipients(False, ("",), frozenset())))
 
 
 async def test_another_key_is_refused(kind: str, api: DispatchApi) -> None:

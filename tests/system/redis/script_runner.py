@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import redis
+from msgspec.structs import replace
 from redis.exceptions import NoScriptError
 
 from mesa_ws.backend.outbox import Acknowledgement, Page, Start
@@ -33,7 +34,7 @@ def envelope(
 ) -> Envelope:
     """Return an envelope with a given body."""
     made = prepare(HELLO, recipients, excluding, retention=retention and KEEP, **settings)
-    return made._replace(body=body, retention=retention)
+    return replace(made, body=body, retention=retention)
 
 
 class ScriptRunner:

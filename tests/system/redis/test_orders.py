@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import redis
+from msgspec.structs import replace
 from redis.exceptions import OutOfMemoryError
 
 from mesa_ws import AsyncDispatcher
@@ -60,7 +61,7 @@ async def test_whatever_is_kept_of_orders_ends(redis_url: str, namespace: str) -
 def test_the_oldest_orders_make_room(runner: ScriptRunner) -> None:
     for _ in range(3):
         order = prepare_order(["1"], 4100, "").envelope()
-        runner.send(order._replace(retention=RETENTION._replace(max_messages=2)))
+        runner.send(replace(order, retention=RETENTION._replace(max_messages=2)))
     assert runner.client.llen(runner.keys.orders) == 2
 
 

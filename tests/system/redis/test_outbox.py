@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 import redis
+from msgspec.structs import replace
 from redis.exceptions import ResponseError
 
 from mesa_ws.backend.outbox import Read, Start
@@ -44,7 +45,7 @@ def test_bodies_are_kept_as_they_are(runner: ScriptRunner, body: bytes) -> None:
 def test_a_repeated_message_is_stored_for_those_who_miss_it(runner: ScriptRunner) -> None:
     sent = envelope(["alice"])
     first = runner.send(sent)
-    both = runner.send(sent._replace(recipients=envelope(["alice", "bob"]).recipients))
+    both = runner.send(replace(sent, recipients=envelope(["alice", "bob"]).recipients))
     assert both.deliveries["alice"].position == first.deliveries["alice"].position
     assert [runner.known_head(id).top for id in ("alice", "bob")] == [1, 1]
 
@@ -55,7 +56,7 @@ def test_a_repeated_message_is_told_to_nobody_who_had_it(runner: ScriptRunner) -
     runner.attach("bob", "other")
     sent = envelope(["alice"])
     runner.send(sent)
-    assert runner.send(sent._replace(recipients=envelope(["alice", "bob"]).recipients)).nodes == 2
+    assert runner.send(replace(sent, recipients=envelope(["alice", "bob"]).recipients)).nodes == 2
     assert runner.client.hgetall(runner.keys.counters) == {b"node": b"1", b"other": b"1"}
 
 
@@ -79,7 +80,7 @@ def test_a_remembered_message_to_everybody_is_told_once(
 def test_a_message_that_came_unstored_is_not_stored_later(runner: ScriptRunner) -> None:
     sent = envelope(retention=None, idempotency_key="order 5")
     runner.send(sent)
-    assert runner.send(sent._replace(retention=KEEP)).deliveries["alice"] == (False, 0, "offline", None, 0)
+    assert runner.send(replace(sent, retention=KEEP)).deliveries["alice"] == (False, 0, "offline", None, 0)
 
 
 def test_what_is_remembered_under_a_key_of_another_type_is_forgotten(runner: ScriptRunner) -> None:

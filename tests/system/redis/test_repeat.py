@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 import redis.asyncio
+from msgspec.structs import replace
 
 from mesa_ws.backend.queries import Peek
 from mesa_ws.backend.redis import AsyncRedisBus, BlockingRedisBus, RedisBackend
@@ -118,7 +119,7 @@ async def test_a_message_that_redis_may_have_forgotten_is_not_sent_again(
 ) -> None:
     await dispatch([kept("first")])
     proxy.loses_replies = True
-    sent = kept("second")._replace(remember=2.0)
+    sent = replace(kept("second"), remember=2.0)
     sending = dispatch([sent])
     await node.until(sent.message_id)
     async with redis.asyncio.Redis.from_url(redis_url) as client:

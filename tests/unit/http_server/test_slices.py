@@ -20,6 +20,7 @@ from mesa_ws.http_server.slices import (
 from mesa_ws.messages.envelope import Envelope
 from mesa_ws.messages.message import PROTOCOL_OPCODES
 from mesa_ws.messages.receipt import Delivery, Receipt
+from mesa_ws.messages.recipients import Recipients
 
 MANY = [f"user-{n}" for n in range(5 * SLICE // 2)]
 
@@ -107,7 +108,7 @@ async def test_ids_count_once_and_without_the_excluded_ones() -> None:
     (envelope,) = await prepared(dispatch(1, [*MANY, *MANY[::-1]], excluding=excluding))
     assert envelope.recipients.ids == tuple(MANY[10:-1])
     (everybody,) = await prepared(dispatch(1, [*MANY, "*"], excluding=["7"]))
-    assert everybody.recipients == (True, (), frozenset({"7"}))
+    assert everybody.recipients == Recipients(True, (), frozenset({"7"}))
 
 
 @pytest.mark.parametrize(

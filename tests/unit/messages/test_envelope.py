@@ -8,6 +8,7 @@ import pytest
 from mesa_ws.errors import InvalidInput, InvalidMessage, InvalidRecipients
 from mesa_ws.messages.envelope import (
     DeliveryPolicy,
+    Envelope,
     IdempotencyScope,
     Latest,
     Retention,
@@ -28,7 +29,8 @@ DISCONNECT = DispatchEvent("DISCONNECT_CLIENT")
 
 def test_a_message_is_encoded_once_for_all_recipients() -> None:
     envelope = prepare(Message(0, {"n": 1}, "T"), ["1", "2"], ["2"])
-    assert envelope[:3] == (Recipients.of(["1"]), b'{"op":0,"d":{"n":1},"t":"T"}', "message")
+    expected = Envelope(Recipients.of(["1"]), b'{"op":0,"d":{"n":1},"t":"T"}', "message", envelope.message_id)
+    assert envelope == expected
 
 
 def test_a_message_without_recipients_is_for_everybody() -> None:
@@ -36,7 +38,8 @@ def test_a_message_without_recipients_is_for_everybody() -> None:
 
 
 def test_an_event_has_no_body() -> None:
-    assert prepare(DISCONNECT, ["1"])[:3] == (Recipients.of(["1"]), b"", "disconnect")
+    envelope = prepare(DISCONNECT, ["1"])
+    assert envelope == Envelope(Recipients.of(["1"]), b"", "disconnect", envelope.message_id)
 
 
 def test_an_event_needs_its_recipients_said() -> None:
@@ -49,7 +52,7 @@ def test_an_event_needs_its_recipients_said() -> None:
 
 @pytest.mark.parametrize("everybody", ["*", ["*"], ("*", "1")])
 def test_an_event_may_be_for_everybody_if_that_is_said(everybody: list[str]) -> None:
-    assert prepare(DISCONNECT, everybody, ["1"]).recipients == (True, (), frozenset({"1"}))
+    assert prepare(DISCONNECT, everybody, ["1"]).recipients == Recipients(True, (), frozenset({"1"}))
 
 
 def test_what_is_no_message_is_refused() -> None:
@@ -143,7 +146,7 @@ def test_an_unknown_durability_is_refused() -> None:
 
 def test_a_message_larger_than_an_outbox_is_refused() -> None:
     body = len(prepare(Message(0, "x"), ["1"]).body)
-    assert prepare(Message(0, "x"), ["1"], retention=Retention(1, body, 1.0))
+    assert len(prepare(Message(0, "x"), ["1"], retention=Retention(1, body, 1.0)).body) == body
     with pytest.raises(
         InvalidMessage, match=rf"expected at most {body - 1} bytes, .*, got {body}; raise Sync"
     ):

@@ -42,11 +42,11 @@ class Strange:
 
 
 def test_ids_keep_their_order_and_count_once() -> None:
-    assert Recipients.of(["b", "a", "b"]) == (False, ("b", "a"), frozenset())
+    assert Recipients.of(["b", "a", "b"]) == Recipients(False, ("b", "a"), frozenset())
 
 
 def test_excluded_ids_are_taken_out() -> None:
-    assert Recipients.of(["a", "b"], ["b", "c"]) == (False, ("a",), frozenset())
+    assert Recipients.of(["a", "b"], ["b", "c"]) == Recipients(False, ("a",), frozenset())
 
 
 @pytest.mark.parametrize("excluding", [["a"], ("a",)])
@@ -55,12 +55,12 @@ def test_the_only_recipient_may_be_excluded(excluding: Iterable[str]) -> None:
 
 
 def test_no_recipients_are_nobody() -> None:
-    assert Recipients.of([]) == (False, (), frozenset())
+    assert Recipients.of([]) == Recipients(False, (), frozenset())
 
 
 @pytest.mark.parametrize("recipients", ["*", ["*"], ("*",), {"*"}, ["1", "*"], iter(["*", "*"])])
 def test_a_star_is_everybody(recipients: Iterable[str]) -> None:
-    assert Recipients.of(recipients) == (True, (), frozenset())
+    assert Recipients.of(recipients) == Recipients(True, (), frozenset())
 
 
 def test_everybody_is_the_default() -> None:
@@ -68,7 +68,7 @@ def test_everybody_is_the_default() -> None:
 
 
 def test_everybody_keeps_the_exclusions() -> None:
-    assert Recipients.of("*", ["1"]) == (True, (), frozenset({"1"}))
+    assert Recipients.of("*", ["1"]) == Recipients(True, (), frozenset({"1"}))
 
 
 def test_any_iterable_will_do() -> None:

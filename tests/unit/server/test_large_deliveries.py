@@ -11,6 +11,7 @@ from unittest.mock import patch
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from mesa_ws import Connection, ConnectionClosed, Message, User
 from mesa_ws.concurrency import turns
@@ -79,7 +80,7 @@ class World:
 
     async def part(self, recipients: list[str]) -> None:
         await self._rest()
-        self._arrive(prepare(Message(0), recipients)._replace(kind="disconnect", body=b""))
+        self._arrive(replace(prepare(Message(0), recipients), kind="disconnect", body=b""))
 
     async def congest(self, client: int) -> None:
         await self._rest()

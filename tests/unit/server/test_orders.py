@@ -10,6 +10,7 @@ from unittest.mock import patch
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from mesa_ws import BackendUnavailable, Connection, Message, User
 from mesa_ws.backend.memory import MemoryBackend
@@ -63,7 +64,7 @@ class Log(MemoryBackend):
         """Give an order, and return the envelope in which the bus brings it."""
         order = prepare_order(ids.split(), code, "", **options) if ids else Order((), code)
         self.given[self.top + 1] = order
-        return order.envelope()._replace(positions=(Position(self.epoch, self.top),))
+        return replace(order.envelope(), positions=(Position(self.epoch, self.top),))
 
     def fork(self, epoch: str, kept: int) -> None:
         """Go on in another epoch, after so many of the orders."""
@@ -129,7 +130,7 @@ class World:
         connection.receive(json.dumps({"op": 2, "d": {"id": id, **claims}, **extension}).encode())
 
     def message(self, data: object, recipients: Any = "*", kind: Kind = "message") -> None:
-        self.node.fanout.deliver(prepare(Message(0, data), recipients)._replace(kind=kind))
+        self.node.fanout.deliver(replace(prepare(Message(0, data), recipients), kind=kind))
 
     def arrive(self, envelope: Envelope) -> None:
         self.node.fanout.deliver(envelope)
@@ -185,7 +186,7 @@ async def test_an_order_for_all_connections_spares_some_ids(world: World) -> Non
     (_, guest), (_, one), (_, two) = world.connect(), await world.log_in("1"), await world.log_in("2")
     order = Order((), 4100, excluding=("2",))
     world.log.given[1] = order
-    world.arrive(order.envelope()._replace(positions=(Position("A", 1),)))
+    world.arrive(replace(order.envelope(), positions=(Position("A", 1),)))
     assert [got(each) for each in (guest, one, two)] == [[4100], [4100], []]
 
 
@@ -232,7 +233,7 @@ async def test_an_event_that_waits_ends_no_client_that_came_back_after_its_order
     assert got(gone) == [4100]
     (_, back), (_, other) = await world.log_in("1"), await world.log_in("2")
     for id, message_id in (("1", order.message_id), ("2", "of an older dispatcher")):
-        event = prepare(Message(0), [id])._replace(kind="disconnect", message_id=message_id)
+        event = replace(prepare(Message(0), [id]), kind="disconnect", message_id=message_id)
         world.arrive(event)
     assert got(other) == []
     world.log.gate.set()
@@ -266,7 +267,7 @@ async def test_a_message_that_fails_keeps_no_later_one_back(
     _, client = await world.log_in("1")
     world.log.gate.clear()
     world.orders.doubt()
-    world.arrive(prepare(Message(0, 1))._replace(positions=(Position("A", 1),) * 2))
+    world.arrive(replace(prepare(Message(0, 1)), positions=(Position("A", 1),) * 2))
     world.message(2)
     monkeypatch.setattr(module, "TURN", -1.0)  # a slice of none: those that come now wait behind
     world.log.gate.set()

@@ -47,12 +47,12 @@ class DispatchBody(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tru
     @classmethod
     def of(cls, envelope: Envelope) -> Self:
         """Return the dispatch that makes a server send `envelope`; the message is not encoded again."""
-        everybody, ids, excluding = envelope.recipients
+        recipients, excluding = envelope.recipients, envelope.recipients.excluding
         message = _DISCONNECT if envelope.kind == "disconnect" else msgspec.Raw(envelope.body)
         without = tuple(excluding) if excluding else msgspec.UNSET
         return cls(
             message,
-            EVERYBODY if everybody else ids,
+            EVERYBODY if recipients.everybody else recipients.ids,
             without,
             envelope.retention._asdict() if envelope.retention else False,
             durability=envelope.durability,
@@ -219,7 +219,7 @@ def named(envelope: Envelope, id: str | None, idempotency_key: str | None) -> En
     if idempotency_key is not None:
         raise InvalidInput("id: pass either 'id' or 'idempotency_key', not both; leave out the id")
     remember = REMEMBERED_KEY if id.startswith("k") else envelope.remember
-    return envelope._replace(message_id=id, remember=remember)
+    return msgspec.structs.replace(envelope, message_id=id, remember=remember)
 
 
 @contextmanager

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from ...errors import Unsupported
 from ...messages.envelope import Envelope
 from ...messages.order import RETENTION, Order, OrderStatus, record_name
 from ...messages.receipt import Delivery, Position, Receipt
-from ...messages.recipients import Recipients, check_id
+from ...messages.recipients import check_id
 from ...settings import Durability
 from ..outbox import BROADCASTS
 from ..pending import Pending
@@ -249,8 +251,7 @@ def _stored_message(envelope: Envelope, now: float, ttl: float) -> StoredMessage
 
 def _sent(envelope: Envelope, ids: Sequence[str], positions: tuple[Position, ...]) -> Envelope:
     """Return the message as a node receives it."""
-    everybody, _, excluding = envelope.recipients
-    recipients = Recipients(everybody, tuple(ids), excluding)
+    recipients = msgspec.structs.replace(envelope.recipients, ids=tuple(ids))
     return Envelope(
         recipients,
         envelope.body,

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from mesa_ws.backend.http.dispatch_schema import MAX_BATCH, DispatchRequest
 from mesa_ws.backend.http.routes import DISPATCH
@@ -268,7 +269,7 @@ def test_a_durability_that_nobody_has_is_refused() -> None:
 def test_what_is_stored_is_read_as_it_was_written(key: str | None) -> None:
     kept = Retention(3, 400, 5.0)
     sent = prepare(Message(0, 1), ["0"], retention=kept, idempotency_key=key, durability="replicated")
-    travels = sent._replace(idempotency_key=None)  # the id that is made of it does
+    travels = replace(sent, idempotency_key=None)  # the id that is made of it does
     assert DISPATCH.decode_body(encoded([sent])).envelopes() == [travels]
 
 

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
 from mesa_ws.backend.base import Membership
 from mesa_ws.backend.memory import MemoryBackend, MemoryHub
@@ -123,7 +124,7 @@ async def test_messages_to_everybody_take_up_so_many_bytes(memory: Memory) -> No
     start = Position((await memory.backend.broadcasts(None)).epoch, 0)
     body = bytes(1024 * 1024)
     await memory.backend.dispatch(
-        [prepare(Message(0, n), retention=KEEP)._replace(body=body) for n in range(70)]
+        [replace(prepare(Message(0, n), retention=KEEP), body=body) for n in range(70)]
     )
     assert (await memory.backend.broadcasts(start)).lost == 6
 
