@@ -123,6 +123,25 @@ class Cursor:
             return _WRITE
         return self._decline(epoch, sequence)
 
+    def offer_all(self, first: Position, count: int) -> bool:
+        """Count messages that were dispatched one after another as sent, if all may be written now.
+
+        Returns:
+            Whether they are to be written; if not, nothing has changed, and each has to be offered.
+        """
+        epoch, sequence = first
+        last = sequence + count - 1
+        if (
+            self.progress is not _LIVE
+            or sequence != self.sent + 1
+            or epoch != self.epoch
+            or last > self._limit
+            or self._room <= 0
+        ):
+            return False
+        self.sent = last
+        return True
+
     @property
     def wants_read(self) -> bool:
         """Whether `begin_read` would begin one."""

@@ -26,11 +26,12 @@ from ..settings import ServerSettings
 from . import cluster_requests
 from .acknowledgements import Acknowledgements
 from .connection import Connection
-from .large_deliveries import DONE, TURN, LargeDeliveries, Write
+from .large_deliveries import DONE, TURN, LargeDeliveries, Shared, Write
 from .notifications import Notifications
 from .orders import OrderFollower
 from .portal_forwarding import Forwarder
 from .recovery import BroadcastReader, Recovery
+from .send_queue import HEAD_SIZE, JOINED_BYTES
 from .subscription import Subscription
 
 log = logging.getLogger("mesa_ws.server")
@@ -83,7 +84,7 @@ class Fanout:
         self._has_anonymous = not settings.authentication.required
         self.connections: dict[Connection, str | None] = {}
         self.by_id: dict[str, list[Connection]] = {}
-        self._large = LargeDeliveries(self.connections, self._failed)
+        self._large = LargeDeliveries(self.connections, self._failed, has_anonymous=self._has_anonymous)
         self.settle = self._large.settle
         self.lost_count = self.lost_and_told = 0
         self.redelivered_handlers: Collection[object] = notifications.redelivered_handlers
@@ -223,7 +224,9 @@ class Fanout:
         recipients = envelope.recipients
         if recipients.everybody:
             wrote = partial(self._wrote, envelope, missed=missed)
-            self._to_everybody(recipients.excluding, write, _nothing, wrote)
+            body, excluding = envelope.body, recipients.excluding
+            shared = Shared(body, body, None, excluding) if envelope.kind == "message" else None
+            self._to_everybody(excluding, write, _nothing, wrote, shared)
             return
         self._to_some(write, self._connections_of(recipients.ids), envelope, missed)
 
@@ -293,7 +296,8 @@ class Fanout:
             if self._notifications.sent_handlers:
                 self._notifications.delivered(body, entry.message_id, reached)
 
-        self._to_everybody(entry.excluding, write, skip, wrote)
+        shared = Shared(body, numbered_body, position, entry.excluding)
+        self._to_everybody(entry.excluding, write, skip, wrote, shared)
 
     def _to_everybody(
         self,
@@ -301,6 +305,7 @@ class Fanout:
         write: Write,
         skip: Write,
         wrote: Callable[[Sequence[Connection]], None],
+        shared: Shared | None = None,
     ) -> None:
         """Write to every connection but those of excluded ids; without an id, where that may receive."""
         reached: list[Connection] = []
@@ -317,7 +322,9 @@ class Fanout:
                 write(connection)
 
         is_for_all = has_anonymous and not excluding and not is_noted
-        self._large.deliver(write if is_for_all else write_or_skip, None, lambda: wrote(reached))
+        if is_noted or (shared is not None and len(shared.numbered) > JOINED_BYTES - HEAD_SIZE):
+            shared = None  # it goes to each connection by itself
+        self._large.deliver(write if is_for_all else write_or_skip, None, lambda: wrote(reached), shared)
 
     def _wrote(
         self, envelope: Envelope, found: Collection[Connection], missed: Collection[Connection] = ()

@@ -8,7 +8,7 @@ of a node together.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum, auto
 from typing import Protocol
 
@@ -48,6 +48,13 @@ class Transport(Protocol):
     def write(self, payload: bytes, /) -> None:
         """Send a text frame, or buffer it."""
 
+    @property
+    def write_joined(self) -> Callable[[bytes], None] | None:
+        """Function that sends what `joined` returns, up to `JOINED_BYTES`.
+
+        None while anything is buffered, as each frame is counted then, and where frames are sent singly.
+        """
+
     def ping(self, payload: bytes = b"") -> None:
         """Send a Ping frame."""
 
@@ -70,6 +77,9 @@ class Transport(Protocol):
         """End the connection at once; the transport reports that like any other end."""
 
 
+JOINED_BYTES = 16 * 1024
+"""Bytes of frames that leave in one write: one record of TLS. A larger frame goes alone."""
+
 MAX_HELD_BYTES = 1024 * 1024
 """Bytes that may wait for the backend; `max_buffered` bounds those that wait for the client."""
 
@@ -78,6 +88,18 @@ MAX_HELD_FRAMES = 4096
 
 FRAME_COST = 64
 """Bytes of memory that a waiting frame takes besides its payload."""
+
+HEAD_SIZE = 4
+"""Bytes of the head of a frame of `JOINED_BYTES` at most."""
+
+
+def joined(payloads: Iterable[bytes]) -> bytes:
+    """Return text frames as a server sends them (RFC 6455 section 5.2), one after another."""
+    return b"".join(part for payload in payloads for part in (_head(len(payload)), payload))
+
+
+def _head(size: int) -> bytes:
+    return bytes((0x81, size)) if size < 126 else bytes((0x81, 126, size >> 8, size & 255))
 
 
 class _Held:
@@ -95,6 +117,7 @@ class SendQueue:
     Attributes:
         write: writes a frame, or queues it.
         put: writes a frame of the application at once, even while others wait.
+        write_joined: that of the transport, while `write` hands each frame to it; or else None.
         mark: sequence of the last stored message that is known and not written; frames queued from
             now on follow it.
         is_slow: whether something waits, and is counted for the node.
@@ -124,6 +147,7 @@ class SendQueue:
         "put",
         "unwritten",
         "write",
+        "write_joined",
     )
 
     def __init__(
@@ -148,8 +172,9 @@ class SendQueue:
         self.is_congested = False
         self.mark = 0
         self.unwritten = 0
-        self.put = put
-        self.write = put
+        self.put = self.write = put
+        self.write_joined: Callable[[bytes], None] | None
+        self._choose_joined()
         self.is_cut = transport.is_cut
 
     def control(self, payload: bytes) -> None:
@@ -163,6 +188,7 @@ class SendQueue:
             if self.is_clear:
                 self.write = put
             self.put = put
+            self._choose_joined()
 
     def offer(self, policy: str, payload: bytes) -> bool:
         """Write a frame that may be dropped or replaced where something else waits for the client.
@@ -266,6 +292,7 @@ class SendQueue:
         """Drop the frames that wait, and ignore later ones."""
         self._frames, self._latest, self._size, self.unwritten = None, None, 0, 0
         self.put = self.write = _nowhere
+        self.write_joined = None
         self.give_up = _ignore  # a method of the connection would keep it in a cycle
         if self.is_slow:
             self.recount()
@@ -299,6 +326,10 @@ class SendQueue:
         if self.put is not _nowhere:
             waits = self.is_congested or self._is_blocked or self._frames
             self.write = self._hold if waits else self.put
+            self._choose_joined()
+
+    def _choose_joined(self) -> None:
+        self.write_joined = self._transport.write_joined if self.write == self._transport.write else None
 
     def _replace(self, policy: str) -> None:
         """Empty the frame that waits with this policy: the newest one comes last, in its order."""

@@ -211,6 +211,18 @@ class Subscription:
         elif cursor.progress is not _LIVE:
             self._go_on()
 
+    def announce_all(self, first: Position, count: int) -> bool:
+        """Count messages to everybody as written if they are the next and nothing is in the way.
+
+        Returns:
+            Whether the caller has to write them now; if not, nothing has changed.
+        """
+        cursor = self.broadcasts
+        if cursor is None or not cursor.offer_all(first, count):
+            return False
+        self._broadcasts_until = cursor.sent
+        return True
+
     # From the backend.
 
     def begin(self, page: Page, broadcasts: Page | None, here: Position | None) -> None:

@@ -256,6 +256,7 @@ class MemoryListener(NativeListener):
 
     def __init__(self, node: Node, path: str | None = None) -> None:
         super().__init__(node, path)
+        self.joins_frames = False
         self._ports = count(1)
 
     def open(self, address: "MemoryAddress", peer: Peer, limits: ClientLimits) -> ClientSocket:

@@ -109,6 +109,8 @@ class AsgiTransport:
 
     # Called by the connection.
 
+    write_joined = None  # ASGI takes single messages
+
     @property
     def buffered(self) -> int:
         """Bytes that the client has not read in time."""

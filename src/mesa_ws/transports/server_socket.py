@@ -36,7 +36,7 @@ from ..protocol.fragments import Fragments, Violation
 from ..server.connection import Connection
 from ..server.connection_limits import WAIT
 from ..server.node import Node
-from ..server.send_queue import PeerState
+from ..server.send_queue import JOINED_BYTES, PeerState
 from ..settings import Hosts, Port, Settings
 from ..text import plain
 from .browser_client import BrowserClient
@@ -95,6 +95,7 @@ class NativeTransport(WSListener):
         "is_cut",
         "remote_address",
         "write",
+        "write_joined",
     )
 
     def __init__(self, listener: "NativeListener", feed: FrameFeed, remote_address: RemoteAddress) -> None:
@@ -104,6 +105,7 @@ class NativeTransport(WSListener):
         self._ws: WSTransport
         self._connection: Connection
         self.write: Callable[[bytes], None]
+        self.write_joined: Any
         self.is_cut: Callable[[], bool]
         self._fragments: Fragments | None = None
         self._frames = 0  # that were written since something waits, and their bytes
@@ -172,7 +174,7 @@ class NativeTransport(WSListener):
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Make the connection, since the handshake is done."""
         self._ws = transport
-        self.write = partial(transport.send, WSMsgType.TEXT)  # a message to everybody spends its time here
+        self.write, self.write_joined = self._writers()  # a message to everybody spends its time here
         self.is_cut = transport.underlying_transport.is_closing
         self._connection = self._listener.connected(self, transport)
         transport.underlying_transport.set_write_buffer_limits(high=0)
@@ -203,9 +205,7 @@ class NativeTransport(WSListener):
         code, reason = self._peer or implied_end(transport)
         self._listener.disconnected(self, self._connection)
         self._connection.lost(code, reason)
-        self.write = partial(
-            transport.send, WSMsgType.TEXT
-        )  # a method of this transport would keep it in a cycle
+        self.write, self.write_joined = self._writers()  # `_write_and_count` would keep this in a cycle
         del self._connection  # it refers to this transport; so both are freed at once
 
     def _answer_ping(self, payload: bytes) -> None:
@@ -229,7 +229,7 @@ class NativeTransport(WSListener):
 
     def resume_writing(self) -> None:
         """The client has read what waited; or most of it, if that was too much."""
-        self._write_by(partial(self._ws.send, WSMsgType.TEXT))
+        self._write_by(*self._writers())
         if not self.buffered:
             self._frames = self._written = 0
         self._send_late_pong()
@@ -240,8 +240,12 @@ class NativeTransport(WSListener):
                 self._connection.relieved()
         self._connection.send_queue.recount()
 
-    def _write_by(self, write: Callable[[bytes], None]) -> None:
-        before, self.write = self.write, write
+    def _writers(self) -> tuple[Callable[[bytes], None], Any]:
+        joined = self._ws.underlying_transport.write if self._listener.joins_frames else None
+        return partial(self._ws.send, WSMsgType.TEXT), joined
+
+    def _write_by(self, write: Callable[[bytes], None], joined: Any = None) -> None:
+        before, self.write, self.write_joined = self.write, write, joined
         self._connection.send_queue.reroute(before, write)
 
     def _write_and_count(self, payload: bytes) -> None:
@@ -332,7 +336,9 @@ def refusal(request: WSUpgradeRequest, path: str | None) -> Answer | None:
 
 def accept(request: WSUpgradeRequest, listener: WSListener) -> Answer:
     """Upgrade to a WebSocket with the first subprotocol that the client offers."""
-    _accept_connection_list(request)
+    options: list[str] = ",".join(request.headers.getall("connection", [])).lower().split(",")
+    if "upgrade" in (option.strip() for option in options):  # Firefox: `keep-alive, Upgrade`
+        request.headers["Connection"] = "upgrade"
     offered = request.headers.get("sec-websocket-protocol", "").split(",")[0].strip()
     extra = {"Sec-WebSocket-Protocol": offered} if offered else None
     return Answer(WSUpgradeResponse.create_101_response(extra), listener)
@@ -348,13 +354,6 @@ def decoded(headers: Any) -> Any:
     return type(headers)(
         (name, value.encode("ascii", "surrogateescape").decode("latin-1")) for name, value in headers.items()
     )
-
-
-def _accept_connection_list(request: WSUpgradeRequest) -> None:
-    """Accept `Connection: keep-alive, Upgrade`, as Firefox sends it, or two fields (section 4.2.1)."""
-    options: list[str] = ",".join(request.headers.getall("connection", [])).lower().split(",")
-    if "upgrade" in (option.strip() for option in options):
-        request.headers["Connection"] = "upgrade"
 
 
 def without_body(answer: Answer) -> Answer:
@@ -408,6 +407,7 @@ class NativeListener:
         self._proxies = TrustedProxies(proxies, node.settings.proxy_header) if proxies else None
         self._browser_client = BrowserClient()
         self.high_water = min(HIGH_WATER, self._limits.max_buffered // 2)
+        self.joins_frames = self.high_water >= JOINED_BYTES
         self._open: set[NativeTransport] = set()
         keepalive = node.settings.keepalive
         self._keepalive = keepalive if keepalive.enabled else None

@@ -24,6 +24,8 @@ class Socket:
         self.looks = 0
         self.was_cut = False
 
+    write_joined = None
+
     def is_cut(self) -> bool:
         return False
 

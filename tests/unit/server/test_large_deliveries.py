@@ -30,10 +30,33 @@ RESTING = 40
 
 
 class Client(Transport):
-    """Keeps what it is sent, the close frame included."""
+    """Keeps what it is sent, the close frame included; `writes` has the number of frames of each write."""
+
+    def __init__(self, *, joins: bool = True) -> None:
+        super().__init__()
+        self.writes: list[int] = []
+        self.write_joined = self._write_joined if joins else None  # type: ignore[assignment]
+
+    def _write_joined(self, frames: bytes) -> None:
+        payloads = list(split(frames))
+        self.written += payloads
+        self.writes.append(len(payloads))
+
+    def write(self, payload: bytes) -> None:
+        super().write(payload)
+        self.writes.append(1)
 
     def close(self, code: int, reason: str) -> None:
         self.written.append(b"close %d" % code)
+
+
+def split(frames: bytes) -> Iterator[bytes]:
+    """Return the payloads of text frames."""
+    while frames:
+        assert frames[0] == 0x81
+        head, size = (2, frames[1]) if frames[1] < 126 else (4, int.from_bytes(frames[2:4]))
+        yield frames[head : head + size]
+        frames = frames[head + size :]
 
 
 class World:
@@ -207,11 +230,11 @@ async def turns_of_writes(do: Callable[[Node], Coroutine[Any, Any, None]]) -> Co
 
 
 @contextmanager
-def slices_of(at_once: float, most: int = 64) -> Iterator[None]:
-    """Make slices of one connection each from so many connections on."""
+def slices_of(at_once: float, most: int = 64, joined: int = 64) -> Iterator[None]:
+    """Make slices of one connection each from so many connections on; with 0 joined, none is shared."""
     with (
-        patch.multiple(large_deliveries, TURN=0.0, BLOCK=1, AT_ONCE=at_once, MOST=most),
-        patch.object(fanout, "JITTER", 0.0),
+        patch.multiple(large_deliveries, TURN=0.0, BLOCK=1, AT_ONCE=at_once, MOST=most, MOST_JOINED=joined),
+        patch.multiple(fanout, JITTER=0.0, JOINED_BYTES=fanout.JOINED_BYTES if joined else 0),
         patch.object(turns, "TURN", 60.0),  # no step depends on the clock
     ):
         yield
@@ -240,20 +263,20 @@ LOGS_IN, PART = ("log_in", {"client": 1, "id": "a", "wire": 1}), ("part", {"reci
 
 
 @settings(derandomize=True)  # it holds for any programs; a run of all tests is no search for new ones
-@given(programs, st.sampled_from((0, 1, 3)), st.sampled_from((2, 64)))
-@example([*[("connect", {})] * 5, CONGEST, LOGS_IN, EVERYBODY, STORED, PART, TURN], 0, 2)
-@example([*LOGGED_IN, CONGEST, STORED, TURN, EVERYBODY, RELIEVE, STORED], 1, 64)
-@example([*LOGGED_IN, ("catch_up", {}), EVERYBODY, TURN, STORED], 1, 64)
-@example([*LOGGED_IN, EVERYBODY, TURN, ("disconnect", {"client": 1})], 1, 64)
-@example([*[("connect", {})] * 4, LAST_LOGS_IN, ("turns", {"count": 20}), EVERYBODY, TURN, DIRECT], 3, 64)
+@given(programs, st.sampled_from((0, 1, 3)), st.sampled_from((2, 64)), st.sampled_from((0, 2, 64)))
+@example([*[("connect", {})] * 5, CONGEST, LOGS_IN, EVERYBODY, STORED, PART, TURN], 0, 2, 0)
+@example([*LOGGED_IN, CONGEST, STORED, TURN, EVERYBODY, RELIEVE, STORED], 1, 64, 0)
+@example([*LOGGED_IN, ("catch_up", {}), EVERYBODY, TURN, STORED], 1, 64, 0)
+@example([*LOGGED_IN, EVERYBODY, TURN, ("disconnect", {"client": 1})], 1, 64, 0)
+@example([*[("connect", {})] * 4, LAST_LOGS_IN, ("turns", {"count": 20}), EVERYBODY, TURN, DIRECT], 3, 64, 0)
 # In the examples, a message to everybody waits for the client while its page is read, or requested, with a
 # message that the bus has not brought yet; or while the client is closed.
 def test_each_connection_gets_the_same_in_the_same_order(
-    program: list[Step], at_once: int, most: int
+    program: list[Step], at_once: int, most: int, joined: int
 ) -> None:
-    with slices_of(float("inf")):
+    with slices_of(float("inf"), joined=0):
         whole = asyncio.run(outputs(program))
-    with slices_of(at_once, most):
+    with slices_of(at_once, most, joined):
         sliced = asyncio.run(outputs(program))
     for number, ((_, expected), (_, found)) in enumerate(zip(whole.clients, sliced.clients, strict=True)):
         frames, got = (judged(without_chance(each.written), program) for each in (expected, found))
@@ -270,7 +293,7 @@ async def test_a_message_to_very_many_leaves_turns_to_others() -> None:
 
     with slices_of(19):
         assert max((await turns_of_writes(send)).values()) <= 1
-    with slices_of(20):
+    with slices_of(20, joined=0):
         assert list((await turns_of_writes(send)).values()) == [20]
 
 
@@ -285,7 +308,7 @@ async def test_a_bus_that_is_faster_than_the_node_fills_no_memory() -> None:
     transports = [Client() for _ in range(3)]
     for transport in transports:
         node.connect(transport, "/", {}, None)
-    with slices_of(0, most=2):
+    with slices_of(0, most=2, joined=1):
         for number in range(10):
             node.fanout.deliver(prepare(Message(0, number, "T"), "*"))
     assert [len(each.written) for each in transports] == [9, 9, 9]

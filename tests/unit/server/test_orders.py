@@ -358,6 +358,7 @@ async def test_an_order_during_a_login_waits_until_it_is_known_which_was_first(w
     world.log.logins.set()
     await turns()
     world.message(1)
+    await turns()
     assert [got(client) for client in clients] == [[1], [1]]  # the login was later
     world.log.logins.clear()
     each, client = world.connect()

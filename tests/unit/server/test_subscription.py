@@ -20,6 +20,8 @@ class Transport:
         self.written: list[bytes] = []
         self.buffered = self.memory = 0
 
+    write_joined = None
+
     def is_cut(self) -> bool:
         return False
 
