@@ -2,9 +2,10 @@
 
 A message is encoded once, into its *body*, for all recipients; `numbered`, `numbered_broadcast`
 and `extended` add what concerns one recipient to a finished body, without touching the rest.
+`joined` puts several together that leave in one write.
 """
 
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -16,6 +17,9 @@ from .message import MAX_OPCODE, PROTOCOL_OPCODES, Message, Op
 
 MAX_SEQUENCE = 2**53 - 1
 """The largest integer that every JSON reader holds exactly (RFC 8259 section 6)."""
+
+HEAD_SIZE = 4
+"""Bytes of the head of a WebSocket frame of less than 64 KiB from a server, at most."""
 
 Opcode = Annotated[int, msgspec.Meta(ge=0, le=MAX_OPCODE)]
 Sequence = Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQUENCE)]
@@ -145,6 +149,15 @@ def numbered_broadcast(body: bytes, sequence: int) -> bytes:
 def extended(body: bytes, extension: Mapping[str, Any]) -> bytes:
     """Return `body` with `extension`, plain JSON of the protocol, as its `x`."""
     return b'%s,"x":%s}' % (body[:-1], _ENCODER.encode(extension))
+
+
+def joined(bodies: Iterable[bytes]) -> bytes:
+    """Return bodies of less than 64 KiB as WebSocket text frames of a server (RFC 6455 section 5.2)."""
+    return b"".join(part for body in bodies for part in (_head(len(body)), body))
+
+
+def _head(size: int) -> bytes:
+    return bytes((0x81, size)) if size < 126 else bytes((0x81, 126, size >> 8, size & 255))
 
 
 def decode_frame(payload: bytes | memoryview) -> Frame:

@@ -123,25 +123,6 @@ class Cursor:
             return _WRITE
         return self._decline(epoch, sequence)
 
-    def offer_all(self, first: Position, count: int) -> bool:
-        """Count messages that were dispatched one after another as sent, if all may be written now.
-
-        Returns:
-            Whether they are to be written; if not, nothing has changed, and each has to be offered.
-        """
-        epoch, sequence = first
-        last = sequence + count - 1
-        if (
-            self.progress is not _LIVE
-            or sequence != self.sent + 1
-            or epoch != self.epoch
-            or last > self._limit
-            or self._room <= 0
-        ):
-            return False
-        self.sent = last
-        return True
-
     @property
     def wants_read(self) -> bool:
         """Whether `begin_read` would begin one."""
@@ -409,6 +390,19 @@ class BroadcastCursor(Cursor):
     """Progress of a connection of wire 2 through the messages to everybody, which need no acknowledgement."""
 
     __slots__ = ()
+
+    def offer_all(self, first: Position, count: int) -> bool:
+        """Decide about messages that were dispatched one after another.
+
+        Returns:
+            Whether to write all of them now; the cursor counts them as sent. If not, nothing has changed,
+            and each has to be offered.
+        """
+        epoch, sequence = first
+        is_next = self.progress is _LIVE and sequence == self.sent + 1 and epoch == self.epoch
+        if is_next:
+            self.sent += count
+        return is_next
 
     def on_sent(self) -> int:
         """Count the next message of the page as sent, also one that excludes this client.

@@ -31,7 +31,7 @@ from .notifications import Notifications
 from .orders import OrderFollower
 from .portal_forwarding import Forwarder
 from .recovery import BroadcastReader, Recovery
-from .send_queue import HEAD_SIZE, JOINED_BYTES
+from .send_queue import MAX_JOINED
 from .subscription import Subscription
 
 log = logging.getLogger("mesa_ws.server")
@@ -84,7 +84,7 @@ class Fanout:
         self._has_anonymous = not settings.authentication.required
         self.connections: dict[Connection, str | None] = {}
         self.by_id: dict[str, list[Connection]] = {}
-        self._large = LargeDeliveries(self.connections, self._failed, has_anonymous=self._has_anonymous)
+        self._large = LargeDeliveries(self.connections, self._failed)
         self.settle = self._large.settle
         self.lost_count = self.lost_and_told = 0
         self.redelivered_handlers: Collection[object] = notifications.redelivered_handlers
@@ -224,9 +224,8 @@ class Fanout:
         recipients = envelope.recipients
         if recipients.everybody:
             wrote = partial(self._wrote, envelope, missed=missed)
-            body, excluding = envelope.body, recipients.excluding
-            shared = Shared(body, body, None, excluding) if envelope.kind == "message" else None
-            self._to_everybody(excluding, write, _nothing, wrote, shared)
+            shared = Shared(envelope.body, envelope.body) if envelope.kind == "message" else None
+            self._to_everybody(recipients.excluding, write, _nothing, wrote, shared)
             return
         self._to_some(write, self._connections_of(recipients.ids), envelope, missed)
 
@@ -296,7 +295,7 @@ class Fanout:
             if self._notifications.sent_handlers:
                 self._notifications.delivered(body, entry.message_id, reached)
 
-        shared = Shared(body, numbered_body, position, entry.excluding)
+        shared = Shared(body, numbered_body, position)
         self._to_everybody(entry.excluding, write, skip, wrote, shared)
 
     def _to_everybody(
@@ -310,20 +309,21 @@ class Fanout:
         """Write to every connection but those of excluded ids; without an id, where that may receive."""
         reached: list[Connection] = []
         is_noted = bool(self._notifications.sent_handlers) or log.isEnabledFor(logging.DEBUG)
-        ids, has_anonymous = self.connections, self._has_anonymous
+        ids, excluded = self.connections, excluding if self._has_anonymous else excluding | {None}
 
         def write_or_skip(connection: Connection) -> None:
-            id = ids.get(connection)
-            if id in excluding:
+            if ids.get(connection) in excluded:
                 skip(connection)
-            elif has_anonymous or id is not None:
+            else:
                 if is_noted:
                     reached.append(connection)
                 write(connection)
 
-        is_for_all = has_anonymous and not excluding and not is_noted
-        if is_noted or (shared is not None and len(shared.numbered) > JOINED_BYTES - HEAD_SIZE):
+        if is_noted or shared is None or len(shared.numbered) > MAX_JOINED:
             shared = None  # it goes to each connection by itself
+        else:
+            shared = shared._replace(excluding=excluded)
+        is_for_all = not excluded and not is_noted
         self._large.deliver(write if is_for_all else write_or_skip, None, lambda: wrote(reached), shared)
 
     def _wrote(

@@ -13,13 +13,14 @@ waits. The other connections get them one after another.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from ..messages.frames import HEAD_SIZE, joined
 from ..messages.receipt import Position
 from .connection import Connection
-from .send_queue import HEAD_SIZE, JOINED_BYTES, joined
+from .send_queue import JOINED_BYTES
 
 AT_ONCE = 100
 """Writes that are made at once; a delivery with more is made in slices."""
@@ -47,109 +48,98 @@ _Connections = dict[Connection, None]
 
 
 class Shared(NamedTuple):
-    """A message to everybody, whose frames are the same for many connections.
+    """A message to everybody, whose frame is the same for many connections.
 
     Attributes:
         plain: its body for clients of 1.x.
         numbered: its body for others.
         position: where it is stored; None if it is not.
-        excluding: ids that do not get it.
+        excluding: ids that do not get it; None for connections without an id.
     """
 
     plain: bytes
     numbered: bytes
-    position: Position | None
-    excluding: frozenset[str]
-
-
-class _Joined:
-    """The frames of messages to everybody, put together.
-
-    Args:
-        messages: in their order; positions follow each other.
-        last: number of the last one.
-        has_anonymous: whether connections without an id get them.
-    """
-
-    __slots__ = ("_count", "_excluding", "_first", "_has_anonymous", "_last", "_numbered", "_plain")
-
-    def __init__(self, messages: Sequence[Shared], last: int, *, has_anonymous: bool) -> None:
-        positions = [each.position for each in messages if each.position is not None]
-        self._first = positions[0] if positions else None
-        self._count = len(positions)
-        self._excluding = frozenset().union(*(each.excluding for each in messages))
-        self._last = last
-        self._has_anonymous = has_anonymous
-        self._numbered = self._plain = joined(each.plain for each in messages)
-        if positions:
-            self._numbered = joined(each.numbered for each in messages)
-
-    def write(self, connection: Connection) -> bool:
-        """Write all of them to a connection in one write; return False if they have to go one by one."""
-        write, subscription = connection.send_queue.write_joined, connection.subscription
-        if write is None:
-            return False
-        frames = self._numbered
-        if subscription is None:
-            if not self._has_anonymous:
-                return False
-        elif self._excluding and subscription.id in self._excluding:
-            return False
-        elif not subscription.is_wire2:
-            frames = self._plain
-        elif self._first is not None and not subscription.announce_all(self._first, self._count):
-            return False
-        connection.large_delivery = self._last
-        write(frames)
-        return True
-
-
-class _Message(NamedTuple):
-    """A message of a delivery; a later one has a higher number.
-
-    Attributes:
-        write: writes it to one connection.
-        finished: called after the last write.
-        shared: what it has in common with others, if it may join them.
-    """
-
-    number: int
-    write: Write
-    finished: Callable[[], None]
-    shared: Shared | None
+    position: Position | None = None
+    excluding: frozenset[str | None] = frozenset()
 
 
 @dataclass(slots=True, eq=False)
 class _Delivery:
-    """Messages to the same connections that are not written to all of them yet.
+    """A message that is not written to all of its connections yet, or several that are shared.
 
     Attributes:
-        messages: one, or several that are shared.
+        first: number of the first message; a later one has a higher number.
         among: its connections; None for all that were open when it began.
-        room: bytes of frames that may join it; 0 for a message that is not shared.
-        stored: position of the last one that is stored.
-        joined: the frames of its messages, from the first write on.
+        writes: for each message, writes it to one connection.
+        finished: for each message, called after the last write.
+        shared: those that leave in one write.
+        room: bytes of frames that may join them.
+        positions: of those that are stored.
+        plain: their frames for clients of 1.x, from the first write on.
+        numbered: their frames for others, likewise.
+        excluding: ids that do not get all of them, likewise.
         rest: connections that may still lack it, and no others, which may have ended and are freed; None
             before the first of them.
     """
 
-    messages: list[_Message]
+    first: int
     among: _Connections | None
+    writes: list[Write] = field(default_factory=list)
+    finished: list[Callable[[], None]] = field(default_factory=list)
+    shared: list[Shared] = field(default_factory=list)
     room: int = JOINED_BYTES
-    stored: Position | None = None
-    joined: _Joined | None = None
+    positions: list[Position] = field(default_factory=list)
+    plain: bytes = b""
+    numbered: bytes = b""
+    excluding: frozenset[str | None] = frozenset()
     rest: deque[Connection] | None = None
 
-    def takes(self, shared: Shared | None) -> bool:
-        """Whether a message can leave in one write with the others; it is counted as one of them then."""
-        if shared is None or self.rest is not None or len(self.messages) == MOST_JOINED:
+    @property
+    def last(self) -> int:
+        """Number of the last message."""
+        return self.first + len(self.writes) - 1
+
+    def takes(self, shared: Shared) -> bool:
+        """Whether a message can leave in one write with the others."""
+        size, position = len(shared.numbered) + HEAD_SIZE, shared.position
+        if len(self.shared) < len(self.writes) or len(self.writes) >= MOST_JOINED or size > self.room:
             return False
-        size, here, position = len(shared.numbered) + HEAD_SIZE, self.stored, shared.position
+        here = self.positions[-1] if self.positions else None
         follows = here is None or position is None or position == (here.epoch, here.sequence + 1)
-        if not follows or size > self.room:
+        return follows and self.rest is None
+
+    def add(self, write: Write, finished: Callable[[], None], shared: Shared | None) -> None:
+        """Add a message."""
+        self.writes.append(write)
+        self.finished.append(finished)
+        if shared is not None:
+            self.shared.append(shared)
+            self.room -= len(shared.numbered) + HEAD_SIZE
+            if shared.position is not None:
+                self.positions.append(shared.position)
+
+    def begin(self, everyone: Collection[Connection]) -> deque[Connection]:
+        """Put the frames together, and return the connections; nothing is added any more."""
+        self.plain = self.numbered = joined(each.plain for each in self.shared)
+        if self.positions:
+            self.numbered = joined(each.numbered for each in self.shared)
+        self.excluding = frozenset().union(*(each.excluding for each in self.shared))
+        return deque(everyone if self.among is None else self.among)
+
+    def write_joined(self, connection: Connection) -> bool:
+        """Write all messages in one write; return False, without one, if each has to be written by itself."""
+        write, frames = connection.send_queue.write_joined, self.numbered
+        if write is None or not frames or connection.large_delivery >= self.first:
             return False
-        self.room -= size
-        self.stored = position or here
+        subscription, positions = connection.subscription, self.positions
+        if self.excluding and (None if subscription is None else subscription.id) in self.excluding:
+            return False
+        if subscription is not None and not subscription.is_wire2:
+            frames = self.plain
+        elif subscription is not None and positions and not subscription.announce_all(positions):
+            return False
+        connection.large_delivery = self.last
+        write(frames)
         return True
 
 
@@ -159,19 +149,13 @@ class LargeDeliveries:
     Args:
         everyone: the connections of the node.
         failed: called with a connection that could not be written to, and the error.
-        has_anonymous: whether connections without an id get messages to everybody.
     """
 
     def __init__(
-        self,
-        everyone: Collection[Connection],
-        failed: Callable[[Connection, Exception], None],
-        *,
-        has_anonymous: bool,
+        self, everyone: Collection[Connection], failed: Callable[[Connection, Exception], None]
     ) -> None:
         self._everyone = everyone
         self._failed = failed
-        self._has_anonymous = has_anonymous
         self._waiting: deque[_Delivery] = deque()
         self._number = 0
         self._turn: asyncio.Handle | None = None
@@ -187,7 +171,9 @@ class LargeDeliveries:
         finished: Callable[[], None],
         shared: Shared | None = None,
     ) -> None:
-        """Write to connections: at once if they are few and nothing is shared, or else in slices.
+        """Write to connections: at once if they are few, or else in slices.
+
+        What is shared is written in slices, to few as well, and what goes to all of the node after it.
 
         Args:
             write: called once with each connection, unless that has ended before, or gets `shared`.
@@ -196,15 +182,14 @@ class LargeDeliveries:
             shared: what may leave in one write with messages before and after it; to all of the node.
         """
         connections = self._everyone if among is None else among
-        if (shared is None or not connections) and self.write_to_few(write, connections):
+        may_wait = shared is not None or (among is None and self._waiting)
+        if not (may_wait and connections) and self.write_to_few(write, connections):
             finished()
             return
         self._number += 1
-        message = _Message(self._number, write, finished, shared)
-        if self._waiting and self._waiting[-1].takes(shared):
-            self._waiting[-1].messages.append(message)
-        else:
-            self._begin(message, None if among is None else dict.fromkeys(among))
+        if not (shared is not None and self._waiting and self._waiting[-1].takes(shared)):
+            self._begin(None if among is None else dict.fromkeys(among))
+        self._waiting[-1].add(write, finished, shared)
 
     def write_to_few(self, write: Write, connections: Collection[Connection]) -> bool:
         """Write to connections at once, if they are few; return whether they are."""
@@ -223,7 +208,7 @@ class LargeDeliveries:
         """Write what waits for a connection, because something else follows; this may end it."""
         if self._waiting:
             for delivery in tuple(self._waiting):
-                is_due = connection.large_delivery < delivery.messages[-1].number
+                is_due = connection.large_delivery < delivery.last
                 if is_due and (delivery.among is None or connection in delivery.among):
                     self._write(delivery, connection)
 
@@ -234,19 +219,16 @@ class LargeDeliveries:
             self._turn.cancel()
             self._turn = None
 
-    def _begin(self, message: _Message, among: _Connections | None) -> None:
+    def _begin(self, among: _Connections | None) -> None:
         if len(self._waiting) >= MOST:
             self._write_on(None)
-        delivery = _Delivery([message], among)
-        if not delivery.takes(message.shared):
-            delivery.room = 0
-        self._waiting.append(delivery)
+        self._waiting.append(_Delivery(self._number, among))
         if self._turn is None:
             self._turn = asyncio.get_running_loop().call_soon(self._go_on)
 
     def _write(self, delivery: _Delivery, connection: Connection) -> None:
         """Write what a connection lacks of a delivery, one message after another."""
-        for number, write, _, _ in delivery.messages:
+        for number, write in enumerate(delivery.writes, delivery.first):
             if connection.large_delivery < number:
                 connection.large_delivery = number
                 try:
@@ -259,32 +241,26 @@ class LargeDeliveries:
         loop = asyncio.get_running_loop()
         self._turn = None
         until = loop.time() + TURN
-        while self._waiting:
+        self._write_on(BLOCK)
+        while self._waiting and loop.time() < until:
             self._write_on(BLOCK)
-            if loop.time() >= until:
-                break
         if self._waiting and self._turn is None:
             self._turn = loop.call_soon(self._go_on)
 
     def _write_on(self, most: int | None) -> None:
         """Write to the next connections of the oldest delivery; None for all of them."""
         delivery = self._waiting[0]
-        messages = delivery.messages
-        first, last = messages[0].number, messages[-1].number
         if delivery.rest is None:
-            delivery.rest = deque(self._everyone if delivery.among is None else delivery.among)
-            shared = [each.shared for each in messages if each.shared is not None]
-            if shared:
-                delivery.joined = _Joined(shared, last, has_anonymous=self._has_anonymous)
-        rest, joined = delivery.rest, delivery.joined
+            delivery.rest = delivery.begin(self._everyone)
+        rest = delivery.rest
         for _ in range(len(rest) if most is None else min(most, len(rest))):
             connection = rest.popleft()
             try:
-                if joined is None or connection.large_delivery >= first or not joined.write(connection):
+                if not delivery.write_joined(connection):
                     self._write(delivery, connection)
             except Exception as error:  # noqa: BLE001 - it is logged there
                 self._failed(connection, error)
         if not rest:
             self._waiting.popleft()
-            for message in messages:
-                message.finished()
+            for finished in delivery.finished:
+                finished()

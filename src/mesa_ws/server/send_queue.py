@@ -8,11 +8,12 @@ of a node together.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import Protocol
 
 from ..messages.envelope import VOLATILE
+from ..messages.frames import HEAD_SIZE
 from .slow_readers import SlowReaders
 
 
@@ -89,17 +90,8 @@ MAX_HELD_FRAMES = 4096
 FRAME_COST = 64
 """Bytes of memory that a waiting frame takes besides its payload."""
 
-HEAD_SIZE = 4
-"""Bytes of the head of a frame of `JOINED_BYTES` at most."""
-
-
-def joined(payloads: Iterable[bytes]) -> bytes:
-    """Return text frames as a server sends them (RFC 6455 section 5.2), one after another."""
-    return b"".join(part for payload in payloads for part in (_head(len(payload)), payload))
-
-
-def _head(size: int) -> bytes:
-    return bytes((0x81, size)) if size < 126 else bytes((0x81, 126, size >> 8, size & 255))
+MAX_JOINED = JOINED_BYTES - HEAD_SIZE
+"""Bytes of the largest payload that is joined with others."""
 
 
 class _Held:
@@ -272,10 +264,16 @@ class SendQueue:
             for held in self._frames:
                 held.mark = sequence
 
-    def release_before(self, sequence: int) -> None:
-        """Write the frames that follow only messages before `sequence`."""
+    def release_before(self, sequence: int) -> Callable[[bytes], None] | None:
+        """Write the frames that follow only messages before `sequence`.
+
+        Returns:
+            The `write_joined` of the transport for the next ones; None if each has to be `put` by itself.
+        """
         if self._frames:
             self._release(sequence)
+        is_direct = not self._frames and self.put == self._transport.write
+        return self._transport.write_joined if is_direct else None
 
     def flush(self) -> None:
         """Write every frame that waits, also to a slow client: the last step before a close."""

@@ -12,14 +12,14 @@ from typing import Protocol
 
 from ..backend.outbox import Entry, Page
 from ..concurrency.limited_log import LimitedLog
-from ..messages.frames import numbered, numbered_broadcast
+from ..messages.frames import joined, numbered, numbered_broadcast
 from ..messages.message_log import log_page
 from ..messages.order import Order
 from ..messages.receipt import Position
 from ..protocol.cursor import BroadcastCursor, Offered, OutboxCursor, Progress
 from ..protocol.events import Acknowledged, ProbeAnswered, UnexpectedAnswer
 from ..protocol.resume import ResumeState, resync
-from .send_queue import SendQueue
+from .send_queue import JOINED_BYTES, SendQueue
 
 log = logging.getLogger("mesa_ws.server")
 
@@ -27,6 +27,9 @@ UNBOUNDED = 2**62
 """Above every sequence: `follow(UNBOUNDED)` holds back frames until all stored messages are written.
 Also the window of a client of 1.x, which may have any number of unacknowledged messages: its outbox bounds
 them. If messages waited for acknowledgements, the outbox could drop them first."""
+
+NUMBERED = 32
+"""Bytes at most that the number of a message and the head of its frame take."""
 
 _WRITE, _HOLD, _LIVE = Offered.WRITE, Offered.HOLD, Progress.LIVE
 
@@ -211,14 +214,10 @@ class Subscription:
         elif cursor.progress is not _LIVE:
             self._go_on()
 
-    def announce_all(self, first: Position, count: int) -> bool:
-        """Count messages to everybody as written if they are the next and nothing is in the way.
-
-        Returns:
-            Whether the caller has to write them now; if not, nothing has changed.
-        """
+    def announce_all(self, positions: Sequence[Position]) -> bool:
+        """Offer messages to everybody while the queue is clear; see `BroadcastCursor.offer_all`."""
         cursor = self.broadcasts
-        if cursor is None or not cursor.offer_all(first, count):
+        if cursor is None or not cursor.offer_all(positions[0], len(positions)):
             return False
         self._broadcasts_until = cursor.sent
         return True
@@ -414,25 +413,46 @@ class Subscription:
                     interval = self._host.redelivery_interval or 0.0
                     self._timer = asyncio.get_running_loop().call_later(interval, self._beat)
                 return
-            self._write_entry()
+            self._write_next()
 
-    def _write_entry(self) -> None:
-        entry = self._page.popleft()
-        self.send_queue.unwritten -= len(entry.body)
-        self.send_queue.release_before(entry.sequence)
-        number = self.outbox.on_sent(len(entry.body))
-        self.send_queue.put(entry.body if number is None else numbered(entry.body, number))
+    def _write_next(self) -> None:
+        """Write the next message of the page, and with it those that may leave in the same write."""
+
+        def encode(entry: Entry) -> bytes:
+            number = self.outbox.on_sent(len(entry.body))
+            return entry.body if number is None else numbered(entry.body, number)
+
+        self._put_next(self._page, self.send_queue.release_before(self._page[0].sequence), encode)
         if not self.is_watched:
             self._host.watch(self)
 
     def _write_broadcasts(self) -> None:
         page, cursor = self._broadcast_page, self.broadcasts
+
+        def encode(entry: Entry) -> bytes:
+            number = cursor.on_sent() if cursor is not None else 0
+            return b"" if self.id in entry.excluding else numbered_broadcast(entry.body, number)
+
         while cursor is not None and page and self.send_queue.is_clear and not self.send_queue.is_cut():
+            self._put_next(page, self.send_queue.write_joined, encode)
+
+    def _put_next(
+        self, page: deque[Entry], write: Callable[[bytes], None] | None, encode: Callable[[Entry], bytes]
+    ) -> None:
+        payloads: list[bytes] = []
+        room = JOINED_BYTES if write is not None else 0
+        while page and (
+            not payloads or (len(page[0].body) + NUMBERED <= room and not self._is_paced(page[0]))
+        ):
             entry = page.popleft()
             self.send_queue.unwritten -= len(entry.body)
-            number = cursor.on_sent()
-            if self.id not in entry.excluding:
-                self.send_queue.put(numbered_broadcast(entry.body, number))
+            room -= len(entry.body) + NUMBERED
+            if payload := encode(entry):
+                payloads.append(payload)
+        if write is not None and len(payloads) > 1:
+            write(joined(payloads))
+        elif payloads:
+            self.send_queue.put(payloads[0])
 
     def _is_paced(self, entry: Entry) -> bool:
         """Whether servers of 1.x would pause before this message."""
@@ -442,7 +462,7 @@ class Subscription:
     def _beat(self) -> None:
         self._timer = None
         if self._page and not self.send_queue.is_congested:
-            self._write_entry()
+            self._write_next()
         self._go_on()
 
 

@@ -205,7 +205,7 @@ class NativeTransport(WSListener):
         code, reason = self._peer or implied_end(transport)
         self._listener.disconnected(self, self._connection)
         self._connection.lost(code, reason)
-        self.write, self.write_joined = self._writers()  # `_write_and_count` would keep this in a cycle
+        self.write = partial(transport.send, WSMsgType.TEXT)  # a method of this would keep it in a cycle
         del self._connection  # it refers to this transport; so both are freed at once
 
     def _answer_ping(self, payload: bytes) -> None:

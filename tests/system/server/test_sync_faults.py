@@ -368,6 +368,7 @@ async def test_connections_that_cannot_be_written_to_keep_nothing_from_the_other
     )
     for connection in broken:
         connection.send_queue.put = connection.send_queue.write = fail
+        connection.send_queue.write_joined = fail
     asking = asyncio.create_task(server.request("1", Message(0, 1))) if kind == "request" else None
     if kind == "disconnect":
         await server.bus.dispatch([prepare(DispatchEvent("DISCONNECT_CLIENT"), ["1"])])

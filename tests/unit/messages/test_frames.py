@@ -15,15 +15,20 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from websockets.frames import Frame as WebSocketFrame
+from websockets.frames import Opcode
+from websockets.streams import StreamReader
 
 from mesa_ws.errors import InvalidMessage
 from mesa_ws.messages.frames import (
+    HEAD_SIZE,
     Frame,
     InvalidFrame,
     decode_frame,
     decode_raw_frame,
     encode_frame,
     encode_message,
+    joined,
     numbered,
 )
 from mesa_ws.messages.message import MAX_OPCODE, PROTOCOL_OPCODES, Message
@@ -326,6 +331,19 @@ def test_any_json_comes_back_as_it_was(op: int, data: Any, type: str | None) -> 
 def test_other_json_readers_read_the_same(op: int, data: Any, type: str | None) -> None:
     expected = {"op": op, "d": data} | ({} if type is None else {"t": type})
     assert json.loads(encode_frame(op, data, type)) == expected
+
+
+@pytest.mark.parametrize("size", [0, 125, 126, 255, 256, 65_535])
+def test_joined_bodies_are_text_frames_of_a_server(size: int) -> None:
+    stream, wire = StreamReader(), joined([b"x" * size, b"{}"])
+    stream.feed_data(wire)
+    for expected in (b"x" * size, b"{}"):
+        parse = WebSocketFrame.parse(stream.read_exact, mask=False)
+        with pytest.raises(StopIteration) as done:
+            next(parse)
+        frame = done.value.value
+        assert (frame.opcode, frame.fin, frame.data) == (Opcode.TEXT, True, expected)
+    assert len(wire) <= size + 2 + 2 * HEAD_SIZE
 
 
 @given(JSON, st.none() | TEXT, st.integers(1, 2**53 - 1))

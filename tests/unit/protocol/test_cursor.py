@@ -69,6 +69,16 @@ def test_after_the_first_page_what_was_held_is_written_or_was_on_it() -> None:
     assert (cursor.progress, cursor.sent) == (Progress.LIVE, 7)
 
 
+def test_several_offers_are_written_together_or_none_is() -> None:
+    cursor = BroadcastCursor()
+    assert not cursor.offer_all(Position("", 1), 1), "before the first page"
+    cursor.on_page(page())
+    assert not cursor.offer_all(Position("e", 2), 1)
+    assert not cursor.offer_all(Position("f", 1), 1)
+    assert cursor.offer_all(Position("e", 1), 3)
+    assert (cursor.sent, offer(cursor, 3, 4)) == (3, [SKIP, WRITE])
+
+
 def test_an_empty_page_needs_no_writing() -> None:
     cursor = replay(start=5)
     assert (cursor.progress, cursor.sent, cursor.acked) == (Progress.LIVE, 5, 5)

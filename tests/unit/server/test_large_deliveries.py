@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from mesa_ws import Connection, ConnectionClosed, Message, User
 from mesa_ws.concurrency import turns
 from mesa_ws.messages.envelope import Envelope, Retention, prepare
-from mesa_ws.server import fanout, large_deliveries
+from mesa_ws.server import fanout, large_deliveries, send_queue
 from mesa_ws.server.node import Node
 from mesa_ws.settings import Sync
 from tests.unit.server.test_subscription import Transport
@@ -30,33 +30,10 @@ RESTING = 40
 
 
 class Client(Transport):
-    """Keeps what it is sent, the close frame included; `writes` has the number of frames of each write."""
-
-    def __init__(self, *, joins: bool = True) -> None:
-        super().__init__()
-        self.writes: list[int] = []
-        self.write_joined = self._write_joined if joins else None  # type: ignore[assignment]
-
-    def _write_joined(self, frames: bytes) -> None:
-        payloads = list(split(frames))
-        self.written += payloads
-        self.writes.append(len(payloads))
-
-    def write(self, payload: bytes) -> None:
-        super().write(payload)
-        self.writes.append(1)
+    """Keeps what it is sent, the close frame included."""
 
     def close(self, code: int, reason: str) -> None:
         self.written.append(b"close %d" % code)
-
-
-def split(frames: bytes) -> Iterator[bytes]:
-    """Return the payloads of text frames."""
-    while frames:
-        assert frames[0] == 0x81
-        head, size = (2, frames[1]) if frames[1] < 126 else (4, int.from_bytes(frames[2:4]))
-        yield frames[head : head + size]
-        frames = frames[head + size :]
 
 
 class World:
@@ -68,8 +45,19 @@ class World:
         self.lost: set[int] = set()
         self.count = 0
 
-    def connect(self) -> None:
-        transport = Client()
+    @classmethod
+    async def started(cls) -> "World":
+        node = Node(sync=True)
+
+        @node.authenticator
+        async def authenticate(data: dict[str, Any], _: Connection) -> User:
+            return User(data["id"])
+
+        await node.start()
+        return cls(node)
+
+    def connect(self, *, joins: bool = True) -> None:
+        transport = Client(joins=joins)
         self.clients.append((self.node.connect(transport, "/", {}, None), transport))
 
     def log_in(self, client: int, id: str, wire: int) -> None:
@@ -168,14 +156,7 @@ programs = st.lists(steps, min_size=12, max_size=40)
 
 async def outputs(program: list[Step]) -> World:
     """Run a program, and return what became of it."""
-    node = Node(sync=True)
-
-    @node.authenticator
-    async def authenticate(data: dict[str, Any], _: Connection) -> User:
-        return User(data["id"])
-
-    await node.start()
-    world = World(node)
+    world = await World.started()
     world.connect()
     try:
         for name, details in program:
@@ -186,7 +167,7 @@ async def outputs(program: list[Step]) -> World:
             each.relieved()
         await world.turns(MANY)
     finally:
-        await node.stop()
+        await world.node.stop()
     return world
 
 
@@ -234,7 +215,7 @@ def slices_of(at_once: float, most: int = 64, joined: int = 64) -> Iterator[None
     """Make slices of one connection each from so many connections on; with 0 joined, none is shared."""
     with (
         patch.multiple(large_deliveries, TURN=0.0, BLOCK=1, AT_ONCE=at_once, MOST=most, MOST_JOINED=joined),
-        patch.multiple(fanout, JITTER=0.0, JOINED_BYTES=fanout.JOINED_BYTES if joined else 0),
+        patch.multiple(fanout, JITTER=0.0, MAX_JOINED=send_queue.MAX_JOINED if joined else 0),
         patch.object(turns, "TURN", 60.0),  # no step depends on the clock
     ):
         yield
@@ -314,3 +295,44 @@ async def test_a_bus_that_is_faster_than_the_node_fills_no_memory() -> None:
     assert [len(each.written) for each in transports] == [9, 9, 9]
     await node.stop()
     assert [len(each.written) for each in transports] == [12, 12, 12]
+
+
+async def test_messages_to_everybody_of_one_turn_leave_in_one_write() -> None:
+    """A stranger, a client of each wire, one that is excluded once, and one whose transport joins nothing."""
+    world = await World.started()
+    for number in range(5):
+        world.connect(joins=number < 4)
+    for client, wire in ((1, 1), (2, 2), (3, 2)):
+        world.log_in(client, "b" if client == 3 else "a", wire)
+    await world.turns(MANY)
+    for _, each in world.clients:
+        each.written.clear()
+        each.writes.clear()
+    for number in range(6):
+        await world.dispatch(["*"], ["b"] if number == 2 else [], sync=number != 4)
+    assert [each.written for _, each in world.clients] == [[]] * 5
+    await world.turns(MANY)
+    assert [each.writes for _, each in world.clients] == [[6], [6], [6], [1] * 5, [1] * 6]
+    plain = [b'{"op":0,"d":%d,"t":"T"}' % n for n in range(1, 7)]
+    places = (b',"b":1}', b',"b":2}', b',"b":3}', b',"b":4}', b"}", b',"b":5}')
+    numbered = [body[:-1] + place for body, place in zip(plain, places, strict=True)]
+    without = [frame for n, frame in enumerate(numbered) if n != 2]
+    assert [each.written for _, each in world.clients] == [numbered, plain, numbered, without, numbered]
+    await world.node.stop()
+
+
+async def test_one_write_has_a_bounded_size_and_a_large_message_goes_alone() -> None:
+    node = Node()
+    await node.start()
+    client = Client(joins=True)
+    node.connect(client, "/", {}, None)
+    client.writes.clear()
+    most = send_queue.MAX_JOINED - len('{"op":0,"d":""}')
+    for size in (*[2000] * 10, most, most + 1, 1, 1):
+        node.fanout.deliver(prepare(Message(0, "x" * size), "*"))
+    for _ in range(66):
+        node.fanout.deliver(prepare(Message(0), "*"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert client.writes == [8, 2, 1, 1, 64, 4]
+    await node.stop()
