@@ -66,7 +66,7 @@ class Step(NamedTuple):
     function: str
 
 
-TIMERS = [Step("backend/redis_client/pipeline.py", name) for name in ("_on_time", "_set_timer")]
+TIMERS = [Step("backend/redis_client/pipeline.py", name) for name in ("_call", "_on_time", "_set_timer")]
 """Calls of a timer that looks after what was called seconds ago."""
 
 _BATCH = Step("backend/redis_client/batch.py", "__init__")

@@ -24,7 +24,9 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from contextvars import Context
+from functools import partial
 from typing import Any, TypeVar
+from weakref import WeakMethod
 
 from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -89,6 +91,7 @@ class Pipeline:
         self._outstanding: deque[Batch] = deque()  # by their deadlines; those that are done go first
         self._group_due = math.inf
         self._timer: asyncio.TimerHandle | None = None
+        self._meet_deadlines = partial(_call, WeakMethod(self._on_time))
         self._is_closed = False
         self.generation = 0  # number of connections so far
         self.meter = CallMeter()
@@ -183,18 +186,18 @@ class Pipeline:
         batch.future, batch.began = loop.create_future(), loop.time()
         batch.deadline = batch.began + self._timeout
         self._queue.append(batch)
-        outstanding = self._outstanding
-        while outstanding and outstanding[0].future.done():
-            outstanding.popleft()
-        outstanding.append(batch)
+        self._outstanding.append(batch)
         if self._timer is None:
-            self._timer = loop.call_at(batch.deadline, self._on_time, context=Context())
+            self._timer = loop.call_at(batch.deadline, self._meet_deadlines, context=Context())
         if not self._is_busy:
             self._is_busy = True
             loop.call_soon(self._begin)
 
     def _begin(self) -> None:
         """Write the next group, or have the task do so."""
+        outstanding = self._outstanding
+        while outstanding and outstanding[0].future.done():  # an error would keep its caller in memory
+            outstanding.popleft()
         group = self._next_group()
         if not group:
             self._is_busy = False
@@ -486,7 +489,7 @@ class Pipeline:
         due = min(self._group_due, self._outstanding[0].deadline if self._outstanding else math.inf)
         self._timer = None
         if due < math.inf:
-            self._timer = asyncio.get_running_loop().call_at(due, self._on_time, context=Context())
+            self._timer = asyncio.get_running_loop().call_at(due, self._meet_deadlines, context=Context())
 
     def _on_time(self) -> None:
         """Fail the batches whose time is over, and end a connection that has not answered in time."""
@@ -516,6 +519,13 @@ class Pipeline:
         if connection is not None:
             connection.take_back()
             connection.end()
+
+
+def _call(method: "WeakMethod[Callable[[], None]]") -> None:
+    """Call a method, unless its object has been collected."""
+    found = method()
+    if found is not None:
+        found()
 
 
 class Pipelines:
