@@ -58,7 +58,7 @@ class Found(NamedTuple):
 
 
 def run(options: Options, peers: Sequence[Peer]) -> Outcome:
-    """Dispatch messages of many sizes to many recipients, and ask Redis meanwhile."""
+    """Dispatch messages of many sizes to many recipients, while another client sends PING."""
     found = {}
     largest = RECIPIENTS[-1] if options.rounds > 1 else RECIPIENTS[2]
     with (

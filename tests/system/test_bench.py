@@ -10,10 +10,12 @@ import pytest
 
 from bench import install, wire
 from bench.errors import Failed, Skipped
+from bench.figures import Target
 from bench.interpreter import describe, find_build
 from bench.load.counting_client import CountingClient
 from bench.load.dialects import DIALECTS
 from bench.load.handshake import Handshake
+from bench.page import Results, page
 
 ROOT = Path(__file__).parents[2]
 WORK = ["--connections", "20", "--messages", "20", "--peers", "none"]
@@ -206,6 +208,24 @@ def test_a_program_that_cannot_be_installed_is_left_out_with_the_reason(
     with pytest.raises(Skipped, match=r"Other: 'python -m' failed: ERROR: .*/no/such/folder"):
         install.python_with("Other", "--no-index", "/no/such/folder")
     assert not list(tmp_path.glob("*/complete"))
+
+
+def test_a_page_shows_ratios_with_their_quartiles_and_what_was_left_out(tmp_path: Path) -> None:
+    def rounds(*costs: float) -> list[dict[str, object]]:
+        return [{"units": 1, "wall": 1.0, "cpu": {"server": cost / 1e6}} for cost in costs]
+
+    outcome = {
+        "machine": {"date": "2026-01-01", "python": "3.11", "load before": "9"},
+        "left out": ["Centrifugo: go is not on the PATH"],
+        "raw": {"mesa-ws": rounds(2, 3, 4), "picows": rounds(2, 2, 2)},
+        "targets": [Target.of("to all", 1.15, [1.0, 1.5, 2.0])._asdict()],
+    }
+    (tmp_path / "fanout.json").write_text(json.dumps(outcome))
+    lines = page(Results(tmp_path)).splitlines()
+    assert lines[0] == "date 2026-01-01, python 3.11"
+    assert "Left out: Centrifugo: go is not on the PATH." in lines
+    assert "| picows | 2.00 | 1.50 (1.25–1.75) |  |  |" in lines
+    assert "| to all | 1.5 (1.25–1.75) | at most 1.15 | missed |" in lines
 
 
 def test_an_unknown_peer_is_named() -> None:
