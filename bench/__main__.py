@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,9 @@ from .limits import raise_limit
 from .machine import facts
 from .options import FULL, QUICK, Options
 from .peer import BASIC, OTHERS, Peer, find_peers, python_peers
+from .redis_server import redis_server
 from .report import Report
+from .rig import rigged
 from .synced import cost, dispatch, idle, login, longest, script_time, stored
 
 Run = Callable[[Options, Sequence[Peer]], Outcome]
@@ -115,13 +118,19 @@ def _run(names: Sequence[str], options: Options) -> None:
     report.begin()
     for why in skipped:
         report.skip(why)
+    failures: list[str] = []
     basic = [peer for peer in peers if peer.name in BASIC]
     for run in (run for name in names for run in BENCHMARKS[name]):
         try:
             report.add(run(options, peers if run in _OF_ALL else basic))
         except Skipped as skip:
             report.skip(str(skip))
+        except Failed as error:
+            failures.append(str(error))
+            report.skip(f"the rest of this benchmark, which failed: {error}")
     report.end()
+    if failures:
+        raise Failed("; ".join(failures))
 
 
 def _names(peers: str) -> tuple[str, ...]:
@@ -133,10 +142,23 @@ def _names(peers: str) -> tuple[str, ...]:
 
 
 def _peers(options: Options) -> tuple[list[Peer], list[str]]:
-    found = list(find_peers(options.peers))
+    found = [_tried(each) for each in find_peers(options.peers)]
     left_out = [f"{name}: left out by --peers" for name in OTHERS if name not in options.peers]
     peers = [each for each in found if isinstance(each, Peer)]
     return python_peers() + peers, [*left_out, *(str(each) for each in found if isinstance(each, Skipped))]
+
+
+def _tried(found: Peer | Skipped) -> Peer | Skipped:
+    """Return the peer if its server starts and takes a client."""
+    if isinstance(found, Skipped):
+        return found
+    try:
+        with ExitStack() as running:
+            arguments = [running.enter_context(redis_server()).url] if found.needs_redis else []
+            running.enter_context(rigged(found, *arguments)).listen(1)
+    except (Failed, Skipped) as error:
+        return Skipped(f"{found.name}: its server does not work here: {error}")
+    return found
 
 
 if __name__ == "__main__":

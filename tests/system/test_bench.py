@@ -1,6 +1,7 @@
 """The benchmarks run as their documentation says. Tests assert no measured value."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -226,6 +227,21 @@ def test_a_page_shows_ratios_with_their_quartiles_and_what_was_left_out(tmp_path
     assert "Left out: Centrifugo: go is not on the PATH." in lines
     assert "| picows | 2.00 | 1.50 (1.25–1.75) |  |  |" in lines
     assert "| to all | 1.5 (1.25–1.75) | at most 1.15 | missed |" in lines
+
+
+def test_a_peer_whose_server_does_not_start_is_left_out_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = tmp_path / "node"
+    node.write_text("#!/bin/sh\nexit 3\n")
+    node.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    (tmp_path / "npm").symlink_to("/bin/true")
+    monkeypatch.setenv("MESA_BENCH_CACHE", str(tmp_path))
+    done = run_bench("--quick", "fanout", *WORK[:-1], "Socket.IO", "--results", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "SKIPPED Socket.IO: its server does not work here: Socket.IO server has ended" in done.stdout
+    assert set(json.loads((tmp_path / "joined.json").read_text())["raw"]) == {"picows", "mesa-ws"}
 
 
 def test_an_unknown_peer_is_named() -> None:
