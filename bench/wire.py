@@ -27,10 +27,8 @@ HELLO = b'{"op":10,"d":{"c_authentication_timeout":10000,"rules":["sends_user_ob
 _SHORT = 125
 """Longest payload whose length fits in one byte (RFC 6455 section 5.2)."""
 
-_BEFORE_STAMP = '{"op":0,"d":{"at":"'
 _STAMP = 20
-STAMP = slice(2 + len(_BEFORE_STAMP), 2 + len(_BEFORE_STAMP) + _STAMP)
-"""Position of the time stamp in a frame."""
+"""Digits of a time."""
 
 MARK = b'xxxxxxxx"}'
 """End of the data of a message, which stands nowhere else: clients of any server count messages by it."""

@@ -22,7 +22,6 @@ class Clients:
     def __init__(self) -> None:
         self.epoll = select.epoll()
         self._clients: dict[int, socket.socket] = {}
-        self._received: dict[int, int] = {}
         self._numbers: dict[int, int] = {}
         self._total = 0
         self._buffer = bytearray(1 << 16)
@@ -34,7 +33,6 @@ class Clients:
             fd = handshake.socket.fileno()
             self._clients[fd] = handshake.socket
             self._numbers[fd] = handshake.number
-            self._received[fd] = 0
 
     def read(self, count: int) -> None:
         """Read until all clients together have received `count` bytes."""
@@ -84,14 +82,12 @@ class Clients:
         for client in self._clients.values():
             client.close()
         self._clients.clear()
-        self._received.clear()
         self._numbers.clear()
 
     def _read(self, fd: int) -> None:
         count = self._clients[fd].recv_into(self._buffer)
         if not count:
             raise Failed(f"the server closed client {self._numbers[fd]}")
-        self._received[fd] += count
         self._total += count
 
 
