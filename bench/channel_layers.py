@@ -8,16 +8,13 @@ EVERYBODY = "everybody"
 CAPACITY = 10_000
 """Messages that may wait for a connection; 100 by default, and beyond that they are lost."""
 
-CONNECTIONS = 5_000
-"""Of redis-py's pool; with 100, its default, clients are refused that log in at once."""
-
 
 def configure(redis: str) -> None:
     """Configure Django with the channel layer that Channels' documentation names."""
     layer = {
         "BACKEND": "channels_redis.core.RedisChannelLayer",
         "CONFIG": {
-            "hosts": [{"address": redis, "max_connections": CONNECTIONS}],
+            "hosts": [redis],
             "capacity": CAPACITY,
         },
     }

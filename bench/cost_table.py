@@ -43,7 +43,7 @@ def cost_outcome(
         rows=[_row(series, peer, others, baselines.values(), ours) for peer in series.rounds],
         raw={peer: [sample._asdict() for sample in samples] for peer, samples in series.rounds.items()},
         targets=targets,
-        notes=_bottlenecks(series),
+        notes=[*_bottlenecks(series), *(f"{peer} failed: {why}" for peer, why in series.failures.items())],
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from .cost_table import cost_outcome
 from .figures import Outcome, Sample, Target
 from .options import Options
-from .peer import BARE, CENTRIFUGO, CHANNELS, NPM, OURS, PYTHON_SOCKETIO, UWS, Peer
+from .peer import BARE, CENTRIFUGO, CHANNELS, NPM, OURS, PYTHON_SOCKETIO, REDIS_PY, UWS, Peer
 from .redis_server import redis_server
 from .rig import all_rigged, take_turns
 
@@ -48,6 +48,7 @@ def run_joined(options: Options, peers: Sequence[Peer]) -> Outcome:
 
 def _measure(options: Options, peers: Sequence[Peer], each: int, batch: int, messages: int) -> Outcome:
     connections = options.connections
+    peers = [peer for peer in peers if peer.name != REDIS_PY]  # its server is the bare one
     with ExitStack() as running:
         if any(peer.needs_redis for peer in peers):
             url = running.enter_context(redis_server()).url

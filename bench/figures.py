@@ -52,14 +52,21 @@ class Series:
     Attributes:
         unit: name of a unit of work.
         rounds: samples by peer.
+        failures: why peers of others did not finish; they have no samples.
     """
 
     unit: str
     rounds: dict[str, list[Sample]] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
 
     def add(self, peer: str, sample: Sample) -> None:
         """Add the sample of a peer."""
         self.rounds.setdefault(peer, []).append(sample)
+
+    def fail(self, peer: str, why: str) -> None:
+        """Drop a peer, and all its samples."""
+        self.failures[peer] = why
+        self.rounds.pop(peer, None)
 
     def cost(self, peer: str, role: str = SERVER) -> Figure:
         """CPU microseconds a unit."""

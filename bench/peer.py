@@ -39,6 +39,9 @@ BASIC = (BARE, OURS, NPM)
 NPM_VERSION = "1.5.8"
 _HERE = Path(__file__).parent
 _PYTHON = (sys.executable, "-m")
+_REDIS = "redis[hiredis]==6.4.0"
+"""What waits for messages in libraries of others has no time limit of its own with it, as with later ones."""
+
 _UVICORN = ("uvicorn==0.54.0", "uvloop==0.23.0", "websockets==17.4")
 
 
@@ -160,7 +163,7 @@ def _socket_io() -> Peer:
 
 def _python_socketio() -> Peer:
     version = "5.18.1"
-    python = python_with(PYTHON_SOCKETIO, f"python-socketio=={version}", "redis[hiredis]==8.1.0", *_UVICORN)
+    python = python_with(PYTHON_SOCKETIO, f"python-socketio=={version}", _REDIS, *_UVICORN)
     dispatcher = (python, "-m", "bench.dispatchers.python_socketio")
     return Peer(
         PYTHON_SOCKETIO,
@@ -174,7 +177,7 @@ def _python_socketio() -> Peer:
 
 def _channels() -> Peer:
     version = "4.3.2"
-    redis = ("channels_redis==4.3.0", "redis[hiredis]==8.1.0")
+    redis = ("channels_redis==4.3.0", _REDIS)
     python = python_with(CHANNELS, f"channels=={version}", "django==5.2.19", *redis, *_UVICORN)
     return Peer(
         CHANNELS,

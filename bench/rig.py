@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple, Protocol
 
@@ -10,7 +10,7 @@ from . import wire
 from .child import Child
 from .errors import Failed
 from .figures import LOAD, SERVER, Sample, Series
-from .peer import Peer
+from .peer import OTHERS, Peer
 
 
 class Costly(Protocol):
@@ -91,15 +91,22 @@ def all_rigged(peers: Sequence[Peer], connections: int = 0) -> Iterator[dict[str
         yield rigs
 
 
-def take_turns(names: Iterable[str], rounds: int, unit: str, work: Callable[[str], Sample]) -> Series:
+def take_turns(names: Collection[str], rounds: int, unit: str, work: Callable[[str], Sample]) -> Series:
     """Let every peer work once a round, so that other load of the machine affects all alike.
 
-    The first round warms up caches and compilers; its samples are dropped.
+    The first round warms up caches and compilers; its samples are dropped. A peer of others that fails
+    is dropped, too.
     """
     series = Series(unit)
     for turn in range(rounds + 1):
-        for name in names:
-            sample = work(name)
-            if turn:
-                series.add(name, sample)
+        for name in [name for name in names if name not in series.failures]:
+            try:
+                sample = work(name)
+            except Failed as error:
+                if name.partition(",")[0] not in OTHERS:
+                    raise
+                series.fail(name, str(error))
+            else:
+                if turn:
+                    series.add(name, sample)
     return series

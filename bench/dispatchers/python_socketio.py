@@ -17,12 +17,9 @@ from .ticks import listen_for_ticks
 
 *blocking, url, target = sys.argv[1:]
 
-POOL = {"max_connections": 5_000}
-"""With 100, redis-py's default, an emission is refused while many are under way."""
-
 
 async def main() -> None:
-    manager = AsyncRedisManager(url, write_only=True, redis_options=POOL)
+    manager = AsyncRedisManager(url, write_only=True)
     under_way: set[asyncio.Task[Any]] = set()
 
     def send(at: str) -> None:

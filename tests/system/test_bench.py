@@ -11,12 +11,13 @@ import pytest
 
 from bench import install, wire
 from bench.errors import Failed, Skipped
-from bench.figures import Target
+from bench.figures import Sample, Target
 from bench.interpreter import describe, find_build
 from bench.load.counting_client import CountingClient
 from bench.load.dialects import DIALECTS
 from bench.load.handshake import Handshake
 from bench.page import Results, page
+from bench.rig import take_turns
 
 ROOT = Path(__file__).parents[2]
 WORK = ["--connections", "20", "--messages", "20", "--peers", "none"]
@@ -242,6 +243,27 @@ def test_a_peer_whose_server_does_not_start_is_left_out_with_the_reason(
     assert done.returncode == 0, done.stderr
     assert "SKIPPED Socket.IO: its server does not work here: Socket.IO server has ended" in done.stdout
     assert set(json.loads((tmp_path / "joined.json").read_text())["raw"]) == {"picows", "mesa-ws"}
+
+
+def test_a_peer_of_others_that_fails_is_dropped_and_the_rest_goes_on() -> None:
+    turns: list[str] = []
+
+    def work(name: str) -> Sample:
+        turns.append(name)
+        if turns.count(name) == 3 and name == "Channels":
+            raise Failed("its server closed client 0")
+        return Sample(1, 1.0, {"server": 1.0})
+
+    series = take_turns(["mesa-ws", "Channels"], 3, "message", work)
+    assert turns == ["mesa-ws", "Channels", "mesa-ws", "Channels", "mesa-ws", "Channels", "mesa-ws"]
+    assert {name: len(rounds) for name, rounds in series.rounds.items()} == {"mesa-ws": 3}
+    assert series.failures == {"Channels": "its server closed client 0"}
+    with pytest.raises(Failed, match="ours is down"):
+        take_turns(["mesa-ws"], 1, "message", lambda name: fail("ours is down"))
+
+
+def fail(why: str) -> Sample:
+    raise Failed(why)
 
 
 def test_an_unknown_peer_is_named() -> None:
