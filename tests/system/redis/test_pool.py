@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import redis
@@ -141,6 +142,31 @@ def test_waiting_calls_get_connections_in_turn(pool: Pool, redis_url: str) -> No
         pool.give_up(last)  # the first one makes another, which each hands on
         assert [order.get(timeout=LIMIT) for _ in range(4)] == [0, 1, 2, 3]
         assert connections(redis_url) == before + MAX_CONNECTIONS
+
+
+@pytest.mark.parametrize("comes_just_now", [False, True])
+def test_an_interrupted_call_keeps_no_connection_from_others(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch, comes_just_now: bool
+) -> None:
+    class Interrupted(queue.SimpleQueue[Any]):
+        def get(self, block: bool = True, timeout: float | None = None) -> Any:
+            if timeout is None:
+                return super().get()
+            if comes_just_now:
+                pool.give_back(last)
+            raise KeyboardInterrupt
+
+    with ExitStack() as stack:
+        for _ in range(MAX_CONNECTIONS - 1):
+            stack.enter_context(borrowed(pool))
+        last = pool.borrow(soon())
+        with monkeypatch.context() as patch:
+            patch.setattr(queue, "SimpleQueue", Interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                pool.borrow(soon())
+        if not comes_just_now:
+            pool.give_back(last)
+        assert pool.borrow(soon()) is last
 
 
 def test_many_threads_share_the_connections(bus: BlockingRedisBus, redis_url: str) -> None:

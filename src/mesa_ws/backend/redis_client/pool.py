@@ -257,12 +257,16 @@ class _Process:
         self._serve_waiting()
         try:
             return mine.get(timeout=remaining(deadline))
-        except queue.Empty:
+        except BaseException as error:  # such as the KeyboardInterrupt of a signal
             with self._lock:
                 if mine in self._waiting:
                     self._waiting.remove(mine)
                     raise
-            return mine.get()  # it came just now
+            given = mine.get()  # it came just now
+            if isinstance(error, queue.Empty):
+                return given
+            self.give_back(given) if given is not None else self.give_up()
+            raise
 
     def give_back(self, connection: PooledConnection) -> None:
         connection.is_new, connection.used_at = False, time.monotonic()
