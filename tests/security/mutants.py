@@ -61,6 +61,10 @@ GROUPS = (
                 "pass",
             ),
             "each message once": ("if connection.large_delivery < number:", "if True:"),
+            "each joined message once": (" or connection.large_delivery >= self.first:", ":"),
+            "bytes of one write": (" or size > self.room:", ":"),
+            "messages of one write": (" or len(self.writes) >= MOST_JOINED", ""),
+            "ids that a joined message excludes": (" in self.excluding:\n", " in ():\n"),
         },
     ),
     Group(
@@ -1036,8 +1040,8 @@ GROUPS = (
         ("unit/server/test_orders.py", "system/server/test_orders.py"),
         {
             "messages before an order": (
-                "            self._large.deliver(do, found, lambda: None)",
-                "            for each in found:\n                do(each)",
+                "            self._large.deliver(do, self._connections_of(ids), lambda: None)",
+                "            for each in self._connections_of(ids):\n                do(each)",
             ),
             "messages to everybody that are read wait for orders": (
                 "        await self.orders.settled(page.standing.position)\n",

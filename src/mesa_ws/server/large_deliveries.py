@@ -69,6 +69,7 @@ class _Delivery:
 
     Attributes:
         first: number of the first message; a later one has a higher number.
+        last: number of the last one.
         among: its connections; None for all that were open when it began.
         writes: for each message, writes it to one connection.
         finished: for each message, called after the last write.
@@ -83,6 +84,7 @@ class _Delivery:
     """
 
     first: int
+    last: int
     among: _Connections | None
     writes: list[Write] = field(default_factory=list)
     finished: list[Callable[[], None]] = field(default_factory=list)
@@ -93,11 +95,6 @@ class _Delivery:
     numbered: bytes = b""
     excluding: frozenset[str | None] = frozenset()
     rest: deque[Connection] | None = None
-
-    @property
-    def last(self) -> int:
-        """Number of the last message."""
-        return self.first + len(self.writes) - 1
 
     def takes(self, shared: Shared) -> bool:
         """Whether a message can leave in one write with the others."""
@@ -110,6 +107,7 @@ class _Delivery:
 
     def add(self, write: Write, finished: Callable[[], None], shared: Shared | None) -> None:
         """Add a message."""
+        self.last = self.first + len(self.writes)
         self.writes.append(write)
         self.finished.append(finished)
         if shared is not None:
@@ -131,13 +129,16 @@ class _Delivery:
         write, frames = connection.send_queue.write_joined, self.numbered
         if write is None or not frames or connection.large_delivery >= self.first:
             return False
-        subscription, positions = connection.subscription, self.positions
-        if self.excluding and (None if subscription is None else subscription.id) in self.excluding:
-            return False
-        if subscription is not None and not subscription.is_wire2:
-            frames = self.plain
-        elif subscription is not None and positions and not subscription.announce_all(positions):
-            return False
+        if self.excluding or self.positions:
+            subscription = connection.subscription
+            if self.excluding and (None if subscription is None else subscription.id) in self.excluding:
+                return False
+            if subscription is not None and not subscription.is_wire2:
+                frames = self.plain
+            elif (
+                subscription is not None and self.positions and not subscription.announce_all(self.positions)
+            ):
+                return False
         connection.large_delivery = self.last
         write(frames)
         return True
@@ -222,7 +223,7 @@ class LargeDeliveries:
     def _begin(self, among: _Connections | None) -> None:
         if len(self._waiting) >= MOST:
             self._write_on(None)
-        self._waiting.append(_Delivery(self._number, among))
+        self._waiting.append(_Delivery(self._number, self._number, among))
         if self._turn is None:
             self._turn = asyncio.get_running_loop().call_soon(self._go_on)
 
