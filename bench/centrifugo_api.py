@@ -2,10 +2,14 @@
 
 import json
 import socket
+import time
 from typing import Any
 
 from .errors import Failed
 from .load.dialects import PERSONAL
+
+FRESH = 5.0
+"""Seconds after which a connection is not trusted to be open."""
 
 KEY = "only-for-benchmarks"
 _LENGTH = b"Content-Length: "
@@ -58,20 +62,32 @@ def first_response(received: bytes) -> tuple[bytes, bytes] | None:
 
 
 class Api:
-    """A connection whose calls wait for their answer."""
+    """A connection whose calls wait for their answer.
+
+    Centrifugo closes it when it has not been used for ten seconds; the next call opens another one.
+    """
 
     def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), 5)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._unread = b""
+        self._port = port
+        self._socket = self._open()
+        self._used_at = time.monotonic()
 
     def call(self, method: str, content: Any) -> bytes:
         """Call a method, and return the body of the answer."""
+        if time.monotonic() - self._used_at > FRESH:
+            self._socket.close()
+            self._socket = self._open()
         self._socket.sendall(request(method, content))
-        while (response := first_response(self._unread)) is None:
-            received = self._socket.recv(1 << 16)
-            if not received:
+        received = b""
+        while (response := first_response(received)) is None:
+            more = self._socket.recv(1 << 16)
+            if not more:
                 raise Failed("Centrifugo closed the connection of the API")
-            self._unread += received
-        body, self._unread = response
-        return body
+            received += more
+        self._used_at = time.monotonic()
+        return response[0]
+
+    def _open(self) -> socket.socket:
+        opened = socket.create_connection(("127.0.0.1", self._port), 5)
+        opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return opened

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from .cost_table import spread
+from .errors import Failed
 from .figures import Figure, Outcome, Target
 from .options import Options
 from .peer import BARE, CENTRIFUGO, CHANNELS, OURS, REDIS_PY, Peer, stored
@@ -42,11 +43,18 @@ def _measure(
     messages = round(options.rate * options.seconds)
     taken: dict[str, list[list[int]]] = {peer.name: [] for peer in peers}
     with redis_server(logs=logs) as redis, all_dispatch_rigs(peers, options.connections, redis) as rigs:
+        failures: dict[str, str] = {}
         for rig in rigs.values():
             rig.pace(options.rate, WARM_UP)
         for _ in range(options.rounds):
-            for name, rig in rigs.items():
-                taken[name].append(rig.pace(options.rate, messages))
+            for name in [name for name in rigs if name not in failures]:
+                try:
+                    taken[name].append(rigs[name].pace(options.rate, messages))
+                except Failed as error:
+                    if name == ours:
+                        raise
+                    failures[name] = str(error)
+    taken = {name: rounds for name, rounds in taken.items() if name not in failures}
     what = "stored messages" if logs else "messages"
     return Outcome(
         name=STORED if logs else NAME,
@@ -58,7 +66,7 @@ def _measure(
             "p50 of rounds",
             "p50: ours / it",
         ],
-        rows=[_row(peer.name, taken[peer.name], taken[ours]) for peer in peers],
+        rows=[_row(name, rounds, taken[ours]) for name, rounds in taken.items()],
         raw={peer: [_milliseconds(each) for each in rounds] for peer, rounds in taken.items()},
         targets=[
             Target.of(
@@ -68,7 +76,10 @@ def _measure(
             )
             for part, limit in ((50, 1.15), (99, 1.0))
         ],
-        notes=["from the moment when a message was due to the moment when the client has read it"],
+        notes=[
+            "from the moment when a message was due to the moment when the client has read it",
+            *(f"{name} failed: {why}" for name, why in failures.items()),
+        ],
     )
 
 

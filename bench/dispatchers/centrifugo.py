@@ -6,11 +6,12 @@ whose commands run in parallel: faster than one after another, and without order
 
 import asyncio
 import sys
+import time
 from typing import Any
 from urllib.parse import urlsplit
 
 from .. import wire
-from ..centrifugo_api import channel_of, first_response, publication, request
+from ..centrifugo_api import FRESH, channel_of, first_response, publication, request
 from ..servers.orders import obey_orders, run
 from . import AT_ONCE, BATCH
 from .ticks import listen_for_ticks
@@ -18,21 +19,25 @@ from .ticks import listen_for_ticks
 url, target = sys.argv[1:3]
 channel = channel_of(target)
 
+PAUSE = 0.2
+"""Seconds between two looks at the age of connections."""
+
 
 class Connection(asyncio.Protocol):
     """Sends a request at a time."""
 
     def __init__(self) -> None:
         self._unread = b""
-        self._transport: asyncio.Transport
         self._answered: asyncio.Future[None] | None = None
+        self.transport: asyncio.Transport
+        self.used_at = time.monotonic()
 
     @property
     def is_idle(self) -> bool:
         return self._answered is None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._transport = transport
+        self.transport = transport
 
     def data_received(self, data: bytes) -> None:
         self._unread += data
@@ -41,45 +46,69 @@ class Connection(asyncio.Protocol):
             self._unread = response[1]
             self._answered.set_result(None)
             self._answered = None
+            self.used_at = time.monotonic()
 
     def call(self, method: str, content: Any) -> asyncio.Future[None]:
         """Send a request; the future ends with the answer."""
         self._answered = asyncio.get_running_loop().create_future()
-        self._transport.write(request(method, content))
+        self.transport.write(request(method, content))
         return self._answered
 
 
-async def main() -> None:
-    loop = asyncio.get_running_loop()
-    parts = urlsplit(url)
-    made = [await loop.create_connection(Connection, parts.hostname, parts.port) for _ in range(AT_ONCE)]
-    connections = [connection for _, connection in made]
-    # A connection that has never been used is closed after ten seconds.
-    await asyncio.gather(*(connection.call("info", {}) for connection in connections))
+class Pool:
+    """As many connections as messages go at once. Old ones are replaced before Centrifugo closes them."""
 
-    def send(at: str) -> None:
-        idle = next(connection for connection in connections if connection.is_idle)
+    def __init__(self) -> None:
+        self.connections: list[Connection] = []
+
+    async def fill(self) -> None:
+        """Close old connections, and open those that are missing."""
+        oldest = time.monotonic() - FRESH
+        for connection in [each for each in self.connections if each.is_idle and each.used_at < oldest]:
+            self.connections.remove(connection)
+            connection.transport.close()
+        parts = urlsplit(url)
+        while len(self.connections) < AT_ONCE:
+            connect = asyncio.get_running_loop().create_connection
+            _, connection = await connect(Connection, parts.hostname, parts.port)
+            self.connections.append(connection)
+
+    async def keep_full(self) -> None:
+        """Look at the age of all connections every now and then."""
+        while True:
+            await self.fill()
+            await asyncio.sleep(PAUSE)
+
+    def send(self, at: str) -> None:
+        """Publish one message."""
+        idle = next(connection for connection in self.connections if connection.is_idle)
         idle.call("publish", publication(channel, wire.data(at)))
 
-    async def dispatch(messages: int, data: Any, type: str, ids: int = 0) -> None:
+    async def dispatch(self, messages: int, data: Any, type: str, ids: int = 0) -> None:
+        """Publish messages to the recipient, or to `ids` ids in turn."""
+        await self.fill()
         for start in range(0, messages, AT_ONCE):
             numbers = range(start, min(start + AT_ONCE, messages))
-            await asyncio.gather(
-                *(
-                    connection.call(
-                        "publish", publication(channel_of(str(n % ids)) if ids else channel, data)
-                    )
-                    for connection, n in zip(connections, numbers, strict=False)
-                )
-            )
+            commands = (publication(channel_of(str(n % ids)) if ids else channel, data) for n in numbers)
+            pairs = zip(self.connections, commands, strict=False)
+            await asyncio.gather(*[connection.call("publish", command) for connection, command in pairs])
 
-    async def batches(messages: int, data: Any, type: str) -> None:
+    async def batches(self, messages: int, data: Any, type: str) -> None:
+        """Publish messages, many in one request."""
+        await self.fill()
         for start in range(0, messages, BATCH):
             count = min(BATCH, messages - start)
             commands = [{"publish": publication(channel, data)} for _ in range(count)]
-            await connections[0].call("batch", {"commands": commands, "parallel": True})
+            await self.connections[0].call("batch", {"commands": commands, "parallel": True})
 
-    await obey_orders(await listen_for_ticks(send), {"dispatch": dispatch, "batches": batches})
+
+async def main() -> None:
+    pool = Pool()
+    await pool.fill()
+    keeping = asyncio.ensure_future(pool.keep_full())
+    port = await listen_for_ticks(pool.send)
+    await obey_orders(port, {"dispatch": pool.dispatch, "batches": pool.batches})
+    keeping.cancel()
 
 
 run(main)
