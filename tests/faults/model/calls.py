@@ -173,7 +173,8 @@ class Calls:
             return None
         if isinstance(reply, Exception):
             raise reply
-        assert plan.outcome([reply]).corrupt == [], "data that the scripts wrote was taken for corrupt"
+        _, corrupt, _ = plan.outcome([reply])
+        assert corrupt == [], "data that the scripts wrote was taken for corrupt"
         return Position(reply[3].decode(), reply[2])
 
     def broadcasts(self, position: Position | None) -> Page:

@@ -28,18 +28,9 @@ _REFUSED_PUBLISH: dict[Keys, LimitedWarning] = {}
 _CORRUPT = Delivery(False, 0, "corrupt")
 
 
-class Outcome(NamedTuple):
-    """The replies to the commands of one dispatch.
-
-    Attributes:
-        receipt: for the dispatcher.
-        corrupt: ids whose outbox was corrupt and was set aside; `*` for the messages to everybody.
-        refusal: why Redis refused to publish the stored message to nodes; empty if it did not.
-    """
-
-    receipt: Receipt
-    corrupt: Sequence[str] = ()
-    refusal: bytes = b""
+Outcome = tuple[Receipt, Sequence[str], bytes]
+"""Of one dispatch: its receipt; the ids whose outbox was corrupt and was set aside, `*` for the messages to
+everybody; why Redis refused to publish the stored message to nodes, empty if it did not."""
 
 
 def message_args(keys: Keys, envelope: Envelope) -> Arguments:
@@ -64,26 +55,27 @@ class DispatchCalls(NamedTuple):
         """Make the commands of one envelope."""
         if envelope.recipients.everybody:
             return cls(envelope, _to_everybody(keys, envelope))
-        retention, commands = envelope.retention, []
-        prefixes: tuple[str, ...]
-        how: Arguments
+        retention, some_ids = envelope.retention, chunks(envelope.recipients.ids, MAX_IDS)
+        shared = (keys.leases, keys.counters, keys.dispatches + envelope.message_id)
+        args = message_args(keys, envelope)
+        commands: list[Command] = []
         if retention is None:
-            script, prefixes, how = RELAY, (keys.users,), (envelope.delivery,)
-        else:
-            script, prefixes = DISPATCH, (keys.positions, keys.outboxes, keys.users)
-            how = _limits(envelope, retention)
-        record, args = keys.dispatches + envelope.message_id, message_args(keys, envelope)
-        for some in chunks(envelope.recipients.ids, MAX_IDS):
-            own = [prefix + id for id in some for prefix in prefixes]
-            count = 3 + len(own)
-            commands.append(
-                ("EVALSHA", script.sha, count, keys.leases, keys.counters, record, *own, *args, *how, *some)
-            )
+            for ids in some_ids:
+                own = [keys.users + id for id in ids]
+                count = 3 + len(own)
+                commands.append(("EVALSHA", RELAY.sha, count, *shared, *own, *args, envelope.delivery, *ids))
+            return cls(envelope, commands)
+        prefixes, limits = (keys.positions, keys.outboxes, keys.users), _limits(envelope, retention)
+        for ids in some_ids:
+            own = [prefix + id for id in ids for prefix in prefixes]
+            commands.append(("EVALSHA", DISPATCH.sha, 3 + len(own), *shared, *own, *args, *limits, *ids))
         return cls(envelope, commands)
 
-    def after(self, order: "DispatchCalls") -> "DispatchCalls":
-        """Carry out an order first, whose outcome does not count."""
-        return self._replace(commands=[*order.commands, *self.commands], begins=len(order.commands))
+    def with_order(self, keys: Keys) -> "DispatchCalls":
+        """Carry out the order of an event that ends connections first; its outcome does not count."""
+        order = Order.of_event(self.envelope)
+        first = DispatchCalls.of(keys, order).commands if order is not None else []
+        return self._replace(commands=[*first, *self.commands], begins=len(first))
 
     def replicas(self, replies: Sequence[Any]) -> int:
         """Return how many replicas have to hold what `commands` stored, from their replies.
@@ -98,11 +90,13 @@ class DispatchCalls(NamedTuple):
 
     def outcome(self, replies: Sequence[Any]) -> Outcome:
         """Read the replies to `commands`."""
-        envelope, replies = self.envelope, replies[self.begins :]
+        envelope = self.envelope
+        if self.begins:
+            replies = replies[self.begins :]
         if envelope.recipients.everybody:
             return _outcome_for_everybody(envelope, replies[-1])
         if envelope.retention is None:
-            return Outcome(_relayed(envelope, replies))
+            return _relayed(envelope, replies), (), b""
         deliveries: dict[str, Delivery] = {}
         corrupt: list[str] = []
         ids, nodes, refusal = iter(envelope.recipients.ids), 0, b""
@@ -112,7 +106,7 @@ class DispatchCalls(NamedTuple):
                 deliveries[id] = _delivery(sequence, epoch, online, displaced)
                 if is_corrupt:
                     corrupt.append(id)
-        return Outcome(Receipt(envelope.message_id, deliveries, nodes), corrupt, refusal)
+        return Receipt(envelope.message_id, deliveries, nodes), corrupt, refusal
 
 
 def _to_everybody(keys: Keys, envelope: Envelope) -> list[Command]:
@@ -138,10 +132,10 @@ def _limits(envelope: Envelope, retention: Retention) -> Arguments:
 
 def _outcome_for_everybody(envelope: Envelope, reply: Any) -> Outcome:
     if envelope.retention is None:
-        return Outcome(Receipt(envelope.message_id, {}, reply))
+        return Receipt(envelope.message_id, {}, reply), (), b""
     nodes, _, sequence, epoch, is_corrupt, refusal = reply
     given = {"*": _delivery(sequence, epoch, 0, 0)} if envelope.kind == "order" else {}
-    return Outcome(Receipt(envelope.message_id, given, nodes), ["*"] if is_corrupt else [], refusal)
+    return Receipt(envelope.message_id, given, nodes), ["*"] if is_corrupt else [], refusal
 
 
 def _relayed(envelope: Envelope, replies: Sequence[Any]) -> Receipt:
@@ -153,23 +147,22 @@ def _relayed(envelope: Envelope, replies: Sequence[Any]) -> Receipt:
         nodes += reply[0]
         for at, id in enumerate(some, 1):
             deliveries[id] = _relayed_to(reply[at])
-        for id, known in zip(some, reply[1 + len(some) :], strict=False):
-            epoch, _, sequence = known.partition(b":")
-            if sequence:
-                deliveries[id] = _delivery(int(sequence), epoch, deliveries[id].online, 0)
+        if len(reply) > 1 + len(some):
+            deliveries.update(_stored_before(zip(some, reply[1:], reply[1 + len(some) :], strict=False)))
     return Receipt(envelope.message_id, deliveries, nodes)
+
+
+def _stored_before(each: Iterable[tuple[str, int, bytes]]) -> Iterator[tuple[str, Delivery]]:
+    """Read the texts of a record, for the ids that have one with a position."""
+    for id, online, known in each:
+        epoch, _, sequence = known.partition(b":")
+        if sequence:
+            yield id, _delivery(int(sequence), epoch, online, 0)
 
 
 @lru_cache(100)
 def _relayed_to(online: int) -> Delivery:
     return _CORRUPT if online < 0 else _delivery(0, b"", online, 0)
-
-
-def _calls(keys: Keys, envelope: Envelope) -> DispatchCalls:
-    """Return the commands of an envelope; an event that ends connections is an order, too."""
-    calls = DispatchCalls.of(keys, envelope)
-    order = Order.of_event(envelope) if envelope.kind == "disconnect" else None
-    return calls if order is None else calls.after(DispatchCalls.of(keys, order))
 
 
 def _revocations(keys: Keys, envelope: Envelope, record: str) -> list[Command]:
@@ -200,7 +193,10 @@ def dispatching(keys: Keys, envelopes: Iterable[Envelope]) -> Operation[list[Rec
     levels: set[Durability] = set()
     known_for = math.inf
     for envelope in envelopes:
-        dispatches.append(each := _calls(keys, envelope))
+        each = DispatchCalls.of(keys, envelope)
+        if envelope.kind == "disconnect":
+            each = each.with_order(keys)
+        dispatches.append(each)
         commands += each.commands
         known_for = min(known_for, envelope.remember)
         if envelope.kind == "order":
@@ -223,9 +219,10 @@ def warn_of_corruption(keys: Keys, ids: Iterable[str]) -> None:
 
 def _receipts(keys: Keys, dispatches: Iterable[DispatchCalls], replies: Sequence[Any]) -> list[Receipt]:
     """Read the replies to all commands, and log what is wrong with Redis."""
-    receipts = []
-    for dispatch, own in _dealt(dispatches, replies):
-        receipt, corrupt, refusal = dispatch.outcome(own)
+    receipts, end = [], 0
+    for dispatch in dispatches:
+        start, end = end, end + len(dispatch.commands)
+        receipt, corrupt, refusal = dispatch.outcome(replies[start:end])
         receipts.append(receipt)
         if corrupt:
             warn_of_corruption(keys, corrupt)
@@ -243,17 +240,11 @@ def _receipts(keys: Keys, dispatches: Iterable[DispatchCalls], replies: Sequence
 
 def _replicas(dispatches: Iterable[DispatchCalls], replies: Sequence[Any]) -> int:
     """Return how many replicas have to hold what was stored."""
-    return max((each.replicas(own) for each, own in _dealt(dispatches, replies)), default=0)
-
-
-def _dealt(
-    dispatches: Iterable[DispatchCalls], replies: Sequence[Any]
-) -> Iterator[tuple[DispatchCalls, Sequence[Any]]]:
-    """Yield each dispatch with the replies to its own commands."""
-    end = 0
+    most = end = 0
     for each in dispatches:
         start, end = end, end + len(each.commands)
-        yield each, replies[start:end]
+        most = max(most, each.replicas(replies[start:end]))
+    return most
 
 
 def _delivery(sequence: int, epoch: bytes, online: int, displaced: int) -> Delivery:

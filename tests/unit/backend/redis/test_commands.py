@@ -131,7 +131,7 @@ def test_a_batch_waits_for_the_replicas_of_what_asked_for_them(caplog: pytest.Lo
 
 def test_a_receipt_says_for_each_id_where_its_message_went() -> None:
     dispatch = DispatchCalls.of(KEYS, prepare(HELLO, ["away", "one", "many", "before", "here"]))
-    receipt = dispatch.outcome([[2, 0, 1, 3, 0, 1, b"", b"", b"", b"e:7", b"0"]]).receipt
+    receipt, *_ = dispatch.outcome([[2, 0, 1, 3, 0, 1, b"", b"", b"", b"e:7", b"0"]])
     assert receipt.nodes == 2
     assert receipt.deliveries == {
         "away": Delivery(stored=False, online=0, dropped="offline"),
@@ -144,20 +144,20 @@ def test_a_receipt_says_for_each_id_where_its_message_went() -> None:
 
 def test_replies_to_several_calls_become_one_receipt() -> None:
     ids = [str(n) for n in range(201)]
-    receipt = DispatchCalls.of(KEYS, prepare(HELLO, ids)).outcome([[2, *[1] * 200], [1, 0]]).receipt
+    receipt, *_ = DispatchCalls.of(KEYS, prepare(HELLO, ids)).outcome([[2, *[1] * 200], [1, 0]])
     assert receipt.nodes == 3
     assert list(receipt.deliveries) == ids
     assert receipt.deliveries["200"] == Delivery(False, 0, "offline")
 
 
 def test_a_corrupt_key_is_reported_for_its_id_alone() -> None:
-    receipt = DispatchCalls.of(KEYS, prepare(HELLO, ["a", "b", "c"])).outcome([[1, 2, -1, 0]]).receipt
+    receipt, *_ = DispatchCalls.of(KEYS, prepare(HELLO, ["a", "b", "c"])).outcome([[1, 2, -1, 0]])
     assert [delivery.dropped for delivery in receipt.deliveries.values()] == [None, "corrupt", "offline"]
     assert [delivery.online for delivery in receipt.deliveries.values()] == [2, 0, 0]
 
 
 def test_a_message_to_everybody_has_no_deliveries() -> None:
-    receipt = DispatchCalls.of(KEYS, prepare(HELLO)).outcome([7]).receipt
+    receipt, *_ = DispatchCalls.of(KEYS, prepare(HELLO)).outcome([7])
     assert (receipt.deliveries, receipt.nodes) == ({}, 7)
 
 
