@@ -90,7 +90,7 @@ def warn_in_event_loop() -> None:
 
     The warning names the application's line, however many frames of Mesa are between.
     """
-    if has_event_loop() and not _HAS_WARNED.is_set():
+    if running_loop() is not None and not _HAS_WARNED.is_set():
         _HAS_WARNED.set()
         warnings.warn(
             "Dispatcher blocks this event loop until Redis or the server has answered; "

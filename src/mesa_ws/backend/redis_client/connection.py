@@ -94,7 +94,7 @@ class PooledConnection:
         private: Any = opened
         self.master, self.is_new, self.used_at = opened.mesa_master, True, 0.0
         self._opened, self._socket, self._parser = opened, private._sock, _new_parser()
-        self._poll = None
+        self._limit, self._poll = 0.0, None
         if hasattr(select, "poll"):  # eventlet takes it away
             self._poll = select.poll()
             self._poll.register(self._socket, select.POLLIN)
@@ -110,7 +110,7 @@ class PooledConnection:
 
     def write(self, data: bytes, deadline: float) -> None:
         """Write before `deadline`; raises RedisError or OSError."""
-        self._socket.settimeout(remaining(deadline))
+        self._set_limit(deadline)
         self._socket.sendall(data)
 
     def can_read(self, seconds: float) -> bool:
@@ -127,7 +127,7 @@ class PooledConnection:
         while len(replies) < count:
             reply = self._parser.gets()
             if reply is False:  # there is no whole reply yet
-                self._socket.settimeout(remaining(deadline))
+                self._set_limit(deadline)
                 data = self._socket.recv(READ_SIZE)
                 if not data:
                     raise RedisConnectionError("Connection closed by server.")
@@ -141,6 +141,13 @@ class PooledConnection:
     def disconnect(self) -> None:
         """Disconnect."""
         self._opened.disconnect()
+
+    def _set_limit(self, deadline: float) -> None:
+        """Limit the next write or read to `deadline`, or to a hundredth of the time more: that is quicker."""
+        left = remaining(deadline)
+        if not 0.99 < self._limit / left < 1.01:
+            self._socket.settimeout(left)
+            self._limit = left
 
 
 class AsyncConnection(asyncio.Protocol):
