@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any
 
+import msgspec
+
 from mesa_ws.backend.outbox import Page
 from mesa_ws.backend.queries import Heads
 from mesa_ws.messages.receipt import OutboxHead, Position, Receipt, Stored
@@ -77,6 +79,8 @@ class NormalizedCluster:
             value = value._replace(at=0.0, expires=0.0)
         if hasattr(value, "_fields"):
             return type(value)(*map(self.named, value))
+        if isinstance(value, msgspec.Struct):
+            return type(value)(*map(self.named, msgspec.structs.astuple(value)))
         if isinstance(value, tuple | list):
             return [self.named(each) for each in value]
         if isinstance(value, Mapping):
