@@ -21,6 +21,7 @@ def run(options: Options, peers: Sequence[Peer]) -> Outcome:
     title = f"{options.singles} messages to one of {options.connections} clients through Redis, 64 under way"
     series = _measure(options, peers)
     targets = [
+        _target("one id through Redis, server", 1.35, series, OURS, REDIS_PY),
         _target("one id through Redis, server", 1.35, series, OURS, BARE),
         _target("one id through Redis, caller", 1.3, series, OURS, REDIS_PY, DISPATCHER),
         *(
