@@ -14,11 +14,22 @@ const isStored = async number => {
   return list.some(message => message.d === number)
 }
 
+const published = new Set()
+const listen = async () => {
+  const subscriber = new Redis(redis)
+  subscriber.on('pmessage', (_, channel, text) => {
+    const found = /"d":(\d+).*"t":"M"/.exec(text)
+    if (found) published.add(Number(found[1]))
+  })
+  await subscriber.psubscribe('*')
+}
+
 const main = async () => {
+  await listen()
   for (const number of numbers) {
     dispatcher.dispatch(new Message(0, number, 'M'), ids)
-    while (away && !await isStored(number)) await pause(10)
-    await pause(50) // for those who are online
+    while (away ? !await isStored(number) : !published.has(number)) await pause(10)
+    if (away) await pause(50) // for those who are online
   }
   process.stdout.write(JSON.stringify({ done: true }) + '\n', () => process.exit(0))
 }
