@@ -4,7 +4,7 @@ A script takes more than five values as one map, and names all others at its beg
 each message, event, login or acknowledgement take positions however many there are: to read a map takes Redis
 one to two microseconds, which is 4 to 25 % of such a script.
 
-A run of a script defines its functions, at about 0.2 microseconds. So functions of shared files that most
+Each run of a script defines its functions, which takes its time. So functions of shared files that most
 runs do not call are marked `-- rare` where they begin: all of them are defined when the first one is called.
 """
 
