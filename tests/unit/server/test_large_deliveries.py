@@ -16,7 +16,9 @@ from msgspec.structs import replace
 from mesa_ws import Connection, ConnectionClosed, Message, User
 from mesa_ws.concurrency import turns
 from mesa_ws.messages.envelope import Envelope, Retention, prepare
+from mesa_ws.messages.receipt import Position
 from mesa_ws.server import fanout, large_deliveries, send_queue
+from mesa_ws.server.large_deliveries import Shared
 from mesa_ws.server.node import Node
 from mesa_ws.settings import Sync
 from tests.unit.server.test_subscription import Transport
@@ -383,3 +385,27 @@ async def test_a_burst_to_the_same_ids_leaves_in_few_writes_and_in_its_order() -
     assert world.clients[0][1].writes[-4:] == [1] * 4
     assert world.count == before + 4
     await world.node.stop()
+
+
+async def test_a_client_that_has_missed_a_message_to_everybody_reads_it_before_the_next() -> None:
+    world = await World.started()
+    world.connect()
+    world.log_in(0, "a", 2)
+    await world.turns(MANY)
+    connection, client = world.clients[0]
+    assert connection.subscription is not None
+    client.written.clear()
+    connection.subscription.invalidate_broadcasts()
+    for _ in range(3):
+        await world.dispatch(["*"], [], sync=True)
+    await world.turns(MANY)
+    assert [json.loads(frame)["b"] for frame in client.written] == [1, 2, 3]
+    await world.node.stop()
+
+
+def test_only_positions_that_follow_each_other_join() -> None:
+    delivery = large_deliveries._Delivery(1, 1, None)
+    places = [None, Position("e", 1), Position("e", 3), Position("f", 2)]
+    assert [delivery.follows(each) for each in places] == [True] * 4
+    delivery.add(lambda _: None, lambda: None, 1, Shared(b"", b"", Position("e", 2)))
+    assert [delivery.follows(each) for each in places] == [True, False, True, False]
