@@ -244,7 +244,7 @@ class Fanout:
     ) -> None:
         """Write an envelope to the connections that were found for its ids."""
         is_burst, size = self._large.is_burst(envelope.recipients.ids), len(envelope.body) + NUMBERED
-        may_wait = is_burst and size <= MAX_JOINED and envelope.kind == "message"
+        may_wait = is_burst and size <= MAX_JOINED
         if may_wait and self._large.hold(write, found, partial(self._wrote, envelope, found, missed), size):
             return
         if self._large.write_to_few(write, found):

@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 from unittest.mock import patch
@@ -380,7 +380,7 @@ async def test_a_burst_to_the_same_ids_leaves_in_few_writes_and_in_its_order() -
     before = world.count
     for _ in range(4):
         await world.dispatch(["a"], [], sync=False)
-        await world.turns(2)
+        await world.turns(1)
         assert json.loads(world.clients[0][1].written[-1])["d"] == world.count
     assert world.clients[0][1].writes[-4:] == [1] * 4
     assert world.count == before + 4
@@ -409,3 +409,22 @@ def test_only_positions_that_follow_each_other_join() -> None:
     assert [delivery.follows(each) for each in places] == [True] * 4
     delivery.add(lambda _: None, lambda: None, 1, Shared(b"", b"", Position("e", 2)))
     assert [delivery.follows(each) for each in places] == [True, False, True, False]
+
+
+async def test_hooks_learn_of_each_message_of_a_burst_when_it_is_written() -> None:
+    world, told = await World.started(), list[tuple[Any, int, int]]()
+    world.connect()
+    world.log_in(0, "a", 2)
+    await world.turns(MANY)
+    _, client = world.clients[0]
+    client.written.clear()
+
+    class Hook:
+        def on_message_sent(self, message: Message, connections: Sequence[Connection], here: bool) -> None:
+            told.append((message.data, len(connections), len(client.written)))
+
+    world.node.use(Hook())
+    await world.burst(["a"], [True] * 5)
+    await world.turns(MANY)
+    assert told == [(1, 1, 1), (2, 1, 2), (3, 1, 5), (4, 1, 5), (5, 1, 5)]
+    await world.node.stop()
