@@ -48,8 +48,8 @@ class World:
         self.count = 0
 
     @classmethod
-    async def started(cls) -> "World":
-        node = Node(sync=True)
+    async def started(cls, **options: Any) -> "World":
+        node = Node(sync=True, **options)
 
         @node.authenticator
         async def authenticate(data: dict[str, Any], _: Connection) -> User:
@@ -427,4 +427,23 @@ async def test_hooks_learn_of_each_message_of_a_burst_when_it_is_written() -> No
     await world.burst(["a"], [True] * 5)
     await world.turns(MANY)
     assert told == [(1, 1, 1), (2, 1, 2), (3, 1, 5), (4, 1, 5), (5, 1, 5)]
+    client.writes.clear()
+    for _ in range(4):
+        world.node.fanout.deliver(prepare(Message(0, "x" * send_queue.JOINED_BYTES), ["a"]))
+    assert client.writes == [1] * 4, "large ones do not wait"
+    await world.node.stop()
+
+
+async def test_strangers_get_nothing_where_all_have_to_log_in() -> None:
+    world = await World.started(authentication={"required": True})
+    for _ in range(2):
+        world.connect()
+    world.log_in(1, "a", 2)
+    await world.turns(MANY)
+    written = [len(each.written) for _, each in world.clients]
+    await world.dispatch(["*"], [], sync=False)
+    await world.dispatch(["*"], [], sync=True)
+    await world.turns(MANY)
+    assert [len(each.written) for _, each in world.clients] == [written[0], written[1] + 2]
+    assert world.clients[1][1].writes[-1] == 2
     await world.node.stop()
