@@ -30,7 +30,7 @@ from .machine import facts
 from .options import FULL, QUICK, Options
 from .peer import BASIC, OTHERS, Peer, find_peers, python_peers
 from .redis_server import redis_server
-from .report import Report
+from .report import BY_CHOICE, Report
 from .rig import rigged
 from .synced import cost, dispatch, idle, login, longest, script_time, stored
 
@@ -143,7 +143,7 @@ def _names(peers: str) -> tuple[str, ...]:
 
 def _peers(options: Options) -> tuple[list[Peer], list[str]]:
     found = [_tried(each) for each in find_peers(options.peers)]
-    left_out = [f"{name}: left out by --peers" for name in OTHERS if name not in options.peers]
+    left_out = [f"{name}: {BY_CHOICE}" for name in OTHERS if name not in options.peers]
     peers = [each for each in found if isinstance(each, Peer)]
     return python_peers() + peers, [*left_out, *(str(each) for each in found if isinstance(each, Skipped))]
 

@@ -1,4 +1,4 @@
-"""Cost of a message to all clients, one a turn of the event loop, and many a turn."""
+"""Cost of a message to all clients, each alone, and many in one turn of the event loop."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -12,14 +12,8 @@ from .redis_server import redis_server
 from .rig import all_rigged, take_turns
 
 NAME, JOINED = "fanout", "joined"
-BATCH = 20_000
-"""Deliveries after which all clients must have caught up, so that none falls behind."""
-
 EACH = 16
 """Messages of one turn in the second benchmark."""
-
-TURNS = 5
-"""Turns after which all clients must have caught up there."""
 
 _SINGLE = (PYTHON_SOCKETIO, CHANNELS)
 
@@ -30,23 +24,24 @@ _LIMITS = {
 
 
 def run(options: Options, peers: Sequence[Peer]) -> Outcome:
-    """Send messages to all clients, one a turn, and wait until they have read them."""
-    batch = max(1, BATCH // options.connections)
-    return _measure(options, peers, 1, batch, options.messages)
+    """Send messages to all clients, each as soon as all have read the one before.
+
+    A server that is still writing one message may join it with the next ones; here none can.
+    """
+    return _measure(options, peers, 1, options.messages)
 
 
 def run_joined(options: Options, peers: Sequence[Peer]) -> Outcome:
-    """Send messages to all clients, many a turn."""
-    batch = EACH * TURNS
+    """Send messages to all clients, many in one turn, and the next ones as soon as all have read these."""
     joining = [peer for peer in peers if peer.name not in _SINGLE]
-    outcome = _measure(options, joining, EACH, batch, batch * max(1, 4 * options.messages // batch))
+    outcome = _measure(options, joining, EACH, max(1, 4 * options.messages // EACH))
     outcome.notes += [
         f"{peer.name} is left out: it writes each message by itself" for peer in peers if peer.name in _SINGLE
     ]
     return outcome
 
 
-def _measure(options: Options, peers: Sequence[Peer], each: int, batch: int, messages: int) -> Outcome:
+def _measure(options: Options, peers: Sequence[Peer], each: int, turns: int) -> Outcome:
     connections = options.connections
     peers = [peer for peer in peers if peer.name != REDIS_PY]  # its server is the bare one
     with ExitStack() as running:
@@ -63,18 +58,18 @@ def _measure(options: Options, peers: Sequence[Peer], each: int, batch: int, mes
             rig = rigs[peer]
 
             def work() -> None:
-                for start in range(0, messages, batch):
-                    rig.broadcast(min(batch, messages - start), each, connections)
+                for _ in range(turns):
+                    rig.broadcast(each, connections)
 
-            sample = rig.measure(messages * connections, work)
-            rig.check_each_received(messages)
+            sample = rig.measure(turns * each * connections, work)
+            rig.check_each_received(turns * each)
             return sample
 
         series = take_turns(rigs, options.rounds, "message", round_of)
     turn = "one a turn" if each == 1 else f"{each} a turn"
     return cost_outcome(
         NAME if each == 1 else JOINED,
-        f"{messages} messages of 100 bytes to everybody, {turn}, {connections:,} clients",
+        f"{turns * each} messages of 100 bytes to everybody, {turn}, {connections:,} clients",
         series,
         [
             Target.of(

@@ -19,7 +19,7 @@ from .figures import SERVER, Sample, Series, Target
 from .install import python_with
 from .options import FULL
 from .peer import OURS
-from .report import TARGETS, target_row
+from .report import BY_CHOICE, TARGETS, target_row
 from .synced import longest, script_time
 from .throughput import DISPATCHER, REDIS
 
@@ -105,8 +105,15 @@ def _about(results: Results) -> Iterator[str]:
     last = max(results.outcomes.values(), key=lambda each: each["machine"]["date"])
     yield ", ".join(f"{name} {value}" for name, value in last["machine"].items() if name != "load before")
     yield ""
-    left_out = sorted({why for each in results.outcomes.values() for why in each["left out"]})
-    yield f"Left out: {'; '.join(left_out)}." if left_out else "Nothing was left out."
+    left_out = {why for each in results.outcomes.values() for why in each["left out"]}
+    missing = sorted(why for why in left_out if not why.endswith(BY_CHOICE))
+    yield f"Left out: {'; '.join(missing)}." if missing else "All peers could be set up."
+    yield from (f" {note[0].upper()}{note[1:]}." for note in _notes(results))
+
+
+def _notes(results: Results) -> list[str]:
+    notes = [note for each in results.outcomes.values() for note in each["notes"]]
+    return [note for note in notes if " failed: " in note or "the load generator was" in note]
 
 
 def _to_all(single: Series, joined: Series) -> Iterator[str]:

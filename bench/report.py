@@ -18,6 +18,9 @@ _SLOW = (
     "--enable-optimizations --with-lto"
 )
 
+BY_CHOICE = "left out by --peers"
+"""End of the reason why a peer was not wanted."""
+
 TARGETS = ["target", "found (quartiles)", "limit", "verdict"]
 
 WIDTH = 140

@@ -37,10 +37,10 @@ class Rig(NamedTuple):
         details = {"first": 0, "count": connections, "dialect": self.peer.dialect}
         self.load.ask("listen", port=self.port, **details)
 
-    def broadcast(self, messages: int, each: int, connections: int) -> None:
-        """Make the server send to all, `each` messages a turn, and wait until every client has all."""
+    def broadcast(self, messages: int, connections: int) -> None:
+        """Make the server send messages to all in one turn, and wait until every client has them."""
         self.load.tell("receive", count=messages * connections)
-        self.server.ask("everybody", messages=messages, each=each, data=wire.data(), type=wire.TYPE)
+        self.server.ask("everybody", messages=messages, each=messages, data=wire.data(), type=wire.TYPE)
         self.load.answer()
 
     def deliver(self, order: str, messages: int, deliveries: int, **details: Any) -> None:

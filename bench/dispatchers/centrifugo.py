@@ -7,6 +7,7 @@ whose commands run in parallel: faster than one after another, and without order
 import asyncio
 import sys
 import time
+from collections import deque
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,35 +25,34 @@ PAUSE = 0.2
 
 
 class Connection(asyncio.Protocol):
-    """Sends a request at a time."""
+    """Sends requests, and reads their answers in the same order."""
 
     def __init__(self) -> None:
         self._unread = b""
-        self._answered: asyncio.Future[None] | None = None
+        self.unanswered: deque[asyncio.Future[None]] = deque()
         self.transport: asyncio.Transport
         self.used_at = time.monotonic()
 
     @property
-    def is_idle(self) -> bool:
-        return self._answered is None
+    def is_old(self) -> bool:
+        return not self.unanswered and time.monotonic() - self.used_at > FRESH
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self.transport = transport
 
     def data_received(self, data: bytes) -> None:
         self._unread += data
-        response = first_response(self._unread)
-        if response and self._answered:
+        while response := first_response(self._unread):
             self._unread = response[1]
-            self._answered.set_result(None)
-            self._answered = None
+            self.unanswered.popleft().set_result(None)
             self.used_at = time.monotonic()
 
     def call(self, method: str, content: Any) -> asyncio.Future[None]:
         """Send a request; the future ends with the answer."""
-        self._answered = asyncio.get_running_loop().create_future()
+        answered = asyncio.get_running_loop().create_future()
+        self.unanswered.append(answered)
         self.transport.write(request(method, content))
-        return self._answered
+        return answered
 
 
 class Pool:
@@ -62,16 +62,16 @@ class Pool:
         self.connections: list[Connection] = []
 
     async def fill(self) -> None:
-        """Close old connections, and open those that are missing."""
-        oldest = time.monotonic() - FRESH
-        for connection in [each for each in self.connections if each.is_idle and each.used_at < oldest]:
-            self.connections.remove(connection)
-            connection.transport.close()
+        """Open connections that are missing, and in place of old ones."""
+        old = [connection for connection in self.connections if connection.is_old]
         parts = urlsplit(url)
-        while len(self.connections) < AT_ONCE:
+        while len(self.connections) < AT_ONCE + len(old):
             connect = asyncio.get_running_loop().create_connection
             _, connection = await connect(Connection, parts.hostname, parts.port)
             self.connections.append(connection)
+        for connection in [each for each in old if each.is_old]:  # some were used again
+            self.connections.remove(connection)
+            connection.transport.close()
 
     async def keep_full(self) -> None:
         """Look at the age of all connections every now and then."""
@@ -81,8 +81,8 @@ class Pool:
 
     def send(self, at: str) -> None:
         """Publish one message."""
-        idle = next(connection for connection in self.connections if connection.is_idle)
-        idle.call("publish", publication(channel, wire.data(at)))
+        least = min(self.connections, key=lambda connection: len(connection.unanswered))
+        least.call("publish", publication(channel, wire.data(at)))
 
     async def dispatch(self, messages: int, data: Any, type: str, ids: int = 0) -> None:
         """Publish messages to the recipient, or to `ids` ids in turn."""

@@ -218,7 +218,8 @@ def test_a_page_shows_ratios_with_their_quartiles_and_what_was_left_out(tmp_path
 
     outcome = {
         "machine": {"date": "2026-01-01", "python": "3.11", "load before": "9"},
-        "left out": ["Centrifugo: go is not on the PATH"],
+        "left out": ["Centrifugo: go is not on the PATH", "Channels: left out by --peers"],
+        "notes": ["Socket.IO failed: its server closed client 0"],
         "raw": {"mesa-ws": rounds(2, 3, 4), "picows": rounds(2, 2, 2)},
         "targets": [Target.of("to all", 1.15, [1.0, 1.5, 2.0])._asdict()],
     }
@@ -226,6 +227,7 @@ def test_a_page_shows_ratios_with_their_quartiles_and_what_was_left_out(tmp_path
     lines = page(Results(tmp_path)).splitlines()
     assert lines[0] == "date 2026-01-01, python 3.11"
     assert "Left out: Centrifugo: go is not on the PATH." in lines
+    assert " Socket.IO failed: its server closed client 0." in lines
     assert "| picows | 2.00 | 1.50 (1.25–1.75) |  |  |" in lines
     assert "| to all | 1.5 (1.25–1.75) | at most 1.15 | missed |" in lines
 

@@ -32,7 +32,7 @@ from .orders import OrderFollower
 from .portal_forwarding import Forwarder
 from .recovery import BroadcastReader, Recovery
 from .send_queue import MAX_JOINED
-from .subscription import Subscription
+from .subscription import NUMBERED, Subscription
 
 log = logging.getLogger("mesa_ws.server")
 
@@ -243,6 +243,10 @@ class Fanout:
         missed: Collection[Connection] = (),
     ) -> None:
         """Write an envelope to the connections that were found for its ids."""
+        is_burst, size = self._large.is_burst(envelope.recipients.ids), len(envelope.body) + NUMBERED
+        may_wait = is_burst and size <= MAX_JOINED
+        if may_wait and self._large.hold(write, found, partial(self._wrote, envelope, found, missed), size):
+            return
         if self._large.write_to_few(write, found):
             self._wrote(envelope, found, missed)
         else:

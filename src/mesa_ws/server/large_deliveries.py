@@ -8,12 +8,13 @@ one client waits for no other client.
 
 Messages to everybody that come in one turn, or while others are written, join one delivery: their frames are
 put together once, and leave in one write for each connection that gets all of them and for which nothing
-waits. The other connections get them one after another.
+waits. The other connections get them one after another. Of a burst to the same ids, what comes after the
+second message of a turn waits for the next turn, and leaves in one write likewise.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -74,6 +75,7 @@ class _Delivery:
         writes: for each message, writes it to one connection.
         finished: for each message, called after the last write.
         shared: those that leave in one write.
+        is_burst: whether they are a burst to few connections, whose frames are gathered.
         room: bytes of frames that may join them.
         positions: of those that are stored.
         plain: their frames for clients of 1.x, from the first write on.
@@ -86,6 +88,7 @@ class _Delivery:
     first: int
     last: int
     among: _Connections | None
+    is_burst: bool = False
     writes: list[Write] = field(default_factory=list)
     finished: list[Callable[[], None]] = field(default_factory=list)
     shared: list[Shared] = field(default_factory=list)
@@ -96,23 +99,27 @@ class _Delivery:
     excluding: frozenset[str | None] = frozenset()
     rest: deque[Connection] | None = None
 
-    def takes(self, shared: Shared) -> bool:
-        """Whether a message can leave in one write with the others."""
-        size, position = len(shared.numbered) + HEAD_SIZE, shared.position
-        if len(self.shared) < len(self.writes) or len(self.writes) >= MOST_JOINED or size > self.room:
-            return False
-        here = self.positions[-1] if self.positions else None
-        follows = here is None or position is None or position == (here.epoch, here.sequence + 1)
-        return follows and self.rest is None
+    def takes(self, size: int) -> bool:
+        """Whether a message of some bytes can leave in one write with the others."""
+        is_joined = self.is_burst or bool(self.shared)
+        return is_joined and size <= self.room and len(self.writes) < MOST_JOINED and self.rest is None
 
-    def add(self, write: Write, finished: Callable[[], None], shared: Shared | None) -> None:
+    def follows(self, position: Position | None) -> bool:
+        """Whether a message to everybody comes next: all of its frames are the same for many connections."""
+        here = self.positions[-1] if self.positions else None
+        is_next = here is None or position is None or position == (here.epoch, here.sequence + 1)
+        return self.among is None and is_next
+
+    def add(
+        self, write: Write, finished: Callable[[], None], size: int, shared: Shared | None = None
+    ) -> None:
         """Add a message."""
         self.last = self.first + len(self.writes)
         self.writes.append(write)
         self.finished.append(finished)
+        self.room -= size
         if shared is not None:
             self.shared.append(shared)
-            self.room -= len(shared.numbered) + HEAD_SIZE
             if shared.position is not None:
                 self.positions.append(shared.position)
 
@@ -160,6 +167,8 @@ class LargeDeliveries:
         self._waiting: deque[_Delivery] = deque()
         self._number = 0
         self._turn: asyncio.Handle | None = None
+        self._recent: Sequence[str] | None = None  # the ids of the last message to few
+        self._is_in_turn = False  # whether this turn of the loop has repeated ids already
 
     def join(self, connection: Connection) -> None:
         """Give a new connection only what begins from now on."""
@@ -188,9 +197,36 @@ class LargeDeliveries:
             finished()
             return
         self._number += 1
-        if not (shared is not None and self._waiting and self._waiting[-1].takes(shared)):
+        size = len(shared.numbered) + HEAD_SIZE if shared is not None else 0
+        last = self._waiting[-1] if self._waiting and shared is not None else None
+        if last is None or shared is None or not (last.takes(size) and last.follows(shared.position)):
             self._begin(None if among is None else dict.fromkeys(among))
-        self._waiting[-1].add(write, finished, shared)
+        self._waiting[-1].add(write, finished, size, shared)
+
+    def is_burst(self, ids: Sequence[str]) -> bool:
+        """Whether a message is the third in a row to the same ids, and not the first two of a turn."""
+        if ids != self._recent:
+            self._recent = ids
+            return False
+        was_in_turn, self._is_in_turn = self._is_in_turn, True
+        if not was_in_turn:
+            asyncio.get_running_loop().call_soon(self._end_turn)
+        return was_in_turn
+
+    def hold(
+        self, write: Write, connections: Collection[Connection], finished: Callable[[], None], size: int
+    ) -> bool:
+        """Let a message of a burst wait for the next turn; return whether it does: behind no others."""
+        among = dict.fromkeys(connections)
+        if self._waiting and not (self._waiting[-1].among == among and self._waiting[-1].takes(size)):
+            if len(self._waiting) > 1 or not self._waiting[0].is_burst:
+                return False
+            self._write_on(None)
+        self._number += 1
+        if not self._waiting:
+            self._begin(among, is_burst=True)
+        self._waiting[-1].add(write, finished, size)
+        return True
 
     def write_to_few(self, write: Write, connections: Collection[Connection]) -> bool:
         """Write to connections at once, if they are few; return whether they are."""
@@ -220,15 +256,20 @@ class LargeDeliveries:
             self._turn.cancel()
             self._turn = None
 
-    def _begin(self, among: _Connections | None) -> None:
+    def _end_turn(self) -> None:
+        self._is_in_turn, self._recent = False, None
+
+    def _begin(self, among: _Connections | None, *, is_burst: bool = False) -> None:
         if len(self._waiting) >= MOST:
             self._write_on(None)
-        self._waiting.append(_Delivery(self._number, self._number, among))
+        self._waiting.append(_Delivery(self._number, self._number, among, is_burst))
         if self._turn is None:
             self._turn = asyncio.get_running_loop().call_soon(self._go_on)
 
     def _write(self, delivery: _Delivery, connection: Connection) -> None:
         """Write what a connection lacks of a delivery, one message after another."""
+        if delivery.is_burst:
+            connection.send_queue.gather()
         for number, write in enumerate(delivery.writes, delivery.first):
             if connection.large_delivery < number:
                 connection.large_delivery = number
@@ -236,6 +277,11 @@ class LargeDeliveries:
                     write(connection)
                 except Exception as error:  # noqa: BLE001 - it is logged there
                     self._failed(connection, error)
+        if delivery.is_burst:
+            try:
+                connection.send_queue.write_gathered()
+            except Exception as error:  # noqa: BLE001 - it is logged there
+                self._failed(connection, error)
 
     def _go_on(self) -> None:
         """Make a slice; a further delivery of this turn of the loop waits for the next turn."""

@@ -13,7 +13,7 @@ from enum import Enum, auto
 from typing import Protocol
 
 from ..messages.envelope import VOLATILE
-from ..messages.frames import HEAD_SIZE
+from ..messages.frames import HEAD_SIZE, joined
 from .slow_readers import SlowReaders
 
 
@@ -123,6 +123,7 @@ class SendQueue:
 
     __slots__ = (
         "_frames",
+        "_gathered",
         "_is_blocked",
         "_latest",
         "_max_buffered",
@@ -155,6 +156,7 @@ class SendQueue:
         self._readers = readers
         self.give_up = give_up
         self._frames: deque[_Held] | None = None
+        self._gathered: list[bytes] | None = None
         self._latest: dict[str, _Held] | None = None  # the newest frame of each policy among them
         self._replaced = 0  # the frames among them that are empty
         self._size = 0
@@ -181,6 +183,26 @@ class SendQueue:
                 self.write = put
             self.put = put
             self._choose_joined()
+
+    def gather(self) -> None:
+        """Gather the frames that are written until `write_gathered`, if nothing is in their way."""
+        if self.write_joined is not None:
+            self._gathered = []
+            self.put = self.write = self._gathered.append
+            self.write_joined = None
+
+    def write_gathered(self) -> None:
+        """Write the frames that were gathered, `JOINED_BYTES` of them at most, in one write."""
+        gathered, self._gathered = self._gathered, None
+        if gathered is None or self.put is _nowhere:
+            return
+        self.put = self._transport.write
+        self._choose()
+        if len(gathered) > 1 and self._transport.write_joined is not None:
+            self._transport.write_joined(joined(gathered))
+            return
+        for payload in gathered:
+            self.put(payload)
 
     def offer(self, policy: str, payload: bytes) -> bool:
         """Write a frame that may be dropped or replaced where something else waits for the client.
@@ -277,6 +299,7 @@ class SendQueue:
 
     def flush(self) -> None:
         """Write every frame that waits, also to a slow client: the last step before a close."""
+        self.write_gathered()
         frames, self._frames, self._size = self._frames or (), None, 0
         for held in frames:
             if held.payload:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 from unittest.mock import patch
@@ -16,7 +16,9 @@ from msgspec.structs import replace
 from mesa_ws import Connection, ConnectionClosed, Message, User
 from mesa_ws.concurrency import turns
 from mesa_ws.messages.envelope import Envelope, Retention, prepare
+from mesa_ws.messages.receipt import Position
 from mesa_ws.server import fanout, large_deliveries, send_queue
+from mesa_ws.server.large_deliveries import Shared
 from mesa_ws.server.node import Node
 from mesa_ws.settings import Sync
 from tests.unit.server.test_subscription import Transport
@@ -46,8 +48,8 @@ class World:
         self.count = 0
 
     @classmethod
-    async def started(cls) -> "World":
-        node = Node(sync=True)
+    async def started(cls, **options: Any) -> "World":
+        node = Node(sync=True, **options)
 
         @node.authenticator
         async def authenticate(data: dict[str, Any], _: Connection) -> User:
@@ -88,6 +90,10 @@ class World:
             await self.node.backend.dispatch([envelope])
         else:
             self._arrive(envelope)
+
+    async def burst(self, recipients: list[str], syncs: list[bool]) -> None:
+        for sync in syncs:
+            await self.dispatch(recipients, [], sync)
 
     async def part(self, recipients: list[str]) -> None:
         await self._rest()
@@ -142,13 +148,17 @@ STEPS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
         "excluding": st.sampled_from(([], [], ["b"])),
         "sync": st.booleans(),
     },
+    "burst": {
+        "recipients": st.sampled_from((["a"], ["b"], ["a", "b"])),
+        "syncs": st.lists(st.booleans(), min_size=3, max_size=5),
+    },
     "part": {"recipients": st.sampled_from((["*"], ["a"], ["a", "b"]))},
     "congest": {"client": clients},
     "relieve": {"client": clients},
     "catch_up": {},
     "turns": {"count": st.integers(1, 4)},
 }
-often = ("connect", "log_in", "dispatch", "dispatch", "dispatch", "turns")
+often = ("connect", "log_in", "dispatch", "dispatch", "burst", "turns")
 names = st.sampled_from((*STEPS, *often))
 steps = names.flatmap(lambda name: st.tuples(st.just(name), st.fixed_dictionaries(STEPS[name])))
 programs = st.lists(steps, min_size=12, max_size=40)
@@ -240,6 +250,7 @@ LAST_LOGS_IN = ("log_in", {"client": 4, "id": "a", "wire": 1})
 DIRECT = ("dispatch", {"recipients": ["a"], "excluding": [], "sync": False})
 CONGEST, RELIEVE = ("congest", {"client": 1}), ("relieve", {"client": 1})
 TURN = ("turns", {"count": 1})
+BURST = ("burst", {"recipients": ["a"], "syncs": [True, False, True, False]})
 LOGS_IN, PART = ("log_in", {"client": 1, "id": "a", "wire": 1}), ("part", {"recipients": ["*"]})
 
 
@@ -250,6 +261,10 @@ LOGS_IN, PART = ("log_in", {"client": 1, "id": "a", "wire": 1}), ("part", {"reci
 @example([*LOGGED_IN, ("catch_up", {}), EVERYBODY, TURN, STORED], 1, 64, 0)
 @example([*LOGGED_IN, EVERYBODY, TURN, ("disconnect", {"client": 1})], 1, 64, 0)
 @example([*[("connect", {})] * 4, LAST_LOGS_IN, ("turns", {"count": 20}), EVERYBODY, TURN, DIRECT], 3, 64, 0)
+@example(
+    [*LOGGED_IN, BURST, EVERYBODY, DIRECT, ("burst", {"recipients": ["b"], "syncs": [True] * 3})], 3, 64, 64
+)
+@example([*LOGGED_IN, TURN, BURST, CONGEST, BURST, RELIEVE, BURST], 3, 64, 64)
 # In the examples, a message to everybody waits for the client while its page is read, or requested, with a
 # message that the bus has not brought yet; or while the client is closed.
 def test_each_connection_gets_the_same_in_the_same_order(
@@ -336,3 +351,99 @@ async def test_one_write_has_a_bounded_size_and_a_large_message_goes_alone() -> 
     await asyncio.sleep(0)
     assert client.writes == [8, 2, 1, 1, 64, 4]
     await node.stop()
+
+
+async def test_a_burst_to_the_same_ids_leaves_in_few_writes_and_in_its_order() -> None:
+    """The first two are written at once, as a single message is; what goes to others ends a burst."""
+    world = await World.started()
+    for client, (id, wire) in enumerate((("a", 1), ("a", 2), ("b", 2))):
+        world.connect(joins=True)
+        world.log_in(client, id, wire)
+    await world.turns(MANY)
+    for _, each in world.clients:
+        each.written.clear()
+        each.writes.clear()
+
+    async def send(recipients: list[str], count: int) -> None:
+        for number in range(count):
+            await world.dispatch(recipients, [], sync=number % 2 == 0)
+
+    await send(["a"], 8)
+    await send(["b"], 4)
+    await send(["*"], 2)
+    await send(["b"], 3)
+    await world.turns(1)
+    assert [each.writes for _, each in world.clients] == [[1, 1, 6], [1, 1, 6], [1, 3, *[1] * 5]]
+    await world.turns(MANY)
+    numbers = [[json.loads(frame)["d"] for frame in each.written] for _, each in world.clients]
+    assert numbers == [[*range(1, 9), 13, 14]] * 2 + [[*range(9, 18)]]
+    before = world.count
+    for _ in range(4):
+        await world.dispatch(["a"], [], sync=False)
+        await world.turns(1)
+        assert json.loads(world.clients[0][1].written[-1])["d"] == world.count
+    assert world.clients[0][1].writes[-4:] == [1] * 4
+    assert world.count == before + 4
+    await world.node.stop()
+
+
+async def test_a_client_that_has_missed_a_message_to_everybody_reads_it_before_the_next() -> None:
+    world = await World.started()
+    world.connect()
+    world.log_in(0, "a", 2)
+    await world.turns(MANY)
+    connection, client = world.clients[0]
+    assert connection.subscription is not None
+    client.written.clear()
+    connection.subscription.invalidate_broadcasts()
+    for _ in range(3):
+        await world.dispatch(["*"], [], sync=True)
+    await world.turns(MANY)
+    assert [json.loads(frame)["b"] for frame in client.written] == [1, 2, 3]
+    await world.node.stop()
+
+
+def test_only_positions_that_follow_each_other_join() -> None:
+    delivery = large_deliveries._Delivery(1, 1, None)
+    places = [None, Position("e", 1), Position("e", 3), Position("f", 2)]
+    assert [delivery.follows(each) for each in places] == [True] * 4
+    delivery.add(lambda _: None, lambda: None, 1, Shared(b"", b"", Position("e", 2)))
+    assert [delivery.follows(each) for each in places] == [True, False, True, False]
+
+
+async def test_hooks_learn_of_each_message_of_a_burst_when_it_is_written() -> None:
+    world, told = await World.started(), list[tuple[Any, int, int]]()
+    world.connect()
+    world.log_in(0, "a", 2)
+    await world.turns(MANY)
+    _, client = world.clients[0]
+    client.written.clear()
+
+    class Hook:
+        def on_message_sent(self, message: Message, connections: Sequence[Connection], here: bool) -> None:
+            told.append((message.data, len(connections), len(client.written)))
+
+    world.node.use(Hook())
+    await world.burst(["a"], [True] * 5)
+    await world.turns(MANY)
+    assert told == [(1, 1, 1), (2, 1, 2), (3, 1, 5), (4, 1, 5), (5, 1, 5)]
+    client.writes.clear()
+    for _ in range(4):
+        world.node.fanout.deliver(prepare(Message(0, "x" * send_queue.JOINED_BYTES), ["a"]))
+    assert client.writes == [1] * 4, "large ones do not wait"
+    await world.node.stop()
+
+
+async def test_strangers_get_nothing_where_all_have_to_log_in() -> None:
+    world = await World.started(authentication={"required": True})
+    for _ in range(2):
+        world.connect()
+    world.log_in(1, "a", 2)
+    await world.turns(MANY)
+    written = [len(each.written) for _, each in world.clients]
+    await world.dispatch(["*"], [], sync=False)
+    await world.dispatch(["*"], [], sync=True)
+    await world.turns(MANY)
+    assert [len(each.written) for _, each in world.clients] == [written[0], written[1] + 2]
+    assert world.clients[1][1].writes[-1] == 2
+    await world.node.stop()

@@ -1,7 +1,7 @@
 """Messages that may be dropped or replaced for a client that reads slowly, and others that never are."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given
@@ -33,8 +33,8 @@ class Slow(Transport):
         return self.written
 
 
-def slow_client(most: int = 10_000_000) -> tuple[Slow, SendQueue, SlowReaders]:
-    transport = Slow()
+def slow_client(most: int = 10_000_000, *, joins: bool = False) -> tuple[Slow, SendQueue, SlowReaders]:
+    transport = Slow(joins=joins)
     readers = SlowReaders(most, LimitedLog(logging.getLogger("mesa_ws.server")))
     transport.queue = SendQueue(transport, transport.write, most, pytest.fail, readers)
     return transport, transport.queue, readers
@@ -141,3 +141,50 @@ def test_ordinary_messages_all_arrive_and_of_a_key_the_newest(steps: Sequence[st
     newest = {policy: payload for policy, payload in sent if policy.startswith("latest")}
     assert set(newest.values()) <= set(written)
     assert readers.waiting == queue.measure() == 0
+
+
+@pytest.mark.parametrize("write", [SendQueue.write_gathered, SendQueue.flush])
+def test_gathered_frames_leave_in_one_write_at_the_latest_before_a_close(
+    write: Callable[[SendQueue], None],
+) -> None:
+    transport, queue, _ = slow_client(joins=True)
+    queue.gather()
+    for payload in (b"1", b"2"):
+        queue.write(payload)
+    write(queue)
+    queue.write_gathered()
+    assert (transport.written, transport.writes) == ([b"1", b"2"], [2])
+    queue.write(b"3")
+    assert transport.writes == [2, 1]
+
+
+@pytest.mark.parametrize("reason", ["single", "blocked", "congested", "ended"])
+def test_nothing_is_gathered_where_frames_wait_or_go_singly(reason: str) -> None:
+    transport, queue, _ = slow_client(joins=reason != "single")
+    if reason == "blocked":
+        queue.block()
+    elif reason == "congested":
+        queue.congested()
+    elif reason == "ended":
+        queue.close()
+    queue.gather()
+    queue.write(b"1")
+    queue.write_gathered()
+    assert transport.written == ([b"1"] if reason == "single" else [])
+    queue.unblock()
+    queue.relieved()
+    assert transport.written == ([] if reason == "ended" else [b"1"])
+
+
+def test_frames_are_joined_only_while_each_is_written_at_once() -> None:
+    transport, queue, _ = slow_client(joins=True)
+    for before, after in ((queue.block, queue.unblock), (queue.congested, queue.relieved)):
+        before()
+        assert queue.write_joined is None
+        after()
+        assert queue.write_joined == transport.write_joined
+    transport.write_joined, counted = None, list[bytes]()
+    queue.reroute(queue.put, counted.append)
+    assert queue.write_joined is None
+    queue.close()
+    assert queue.write_joined is None

@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -39,7 +39,7 @@ def message_args(keys: Keys, envelope: Envelope) -> Arguments:
     return (keys.channels, envelope.kind, envelope.message_id, envelope.body, remember)
 
 
-class DispatchCalls(NamedTuple):
+class DispatchCalls(msgspec.Struct, frozen=True, gc=False):
     """The commands that pass one envelope to nodes; without recipients there are none.
 
     More than `MAX_IDS` recipients take several commands under one message id. Their deliveries are
@@ -55,27 +55,27 @@ class DispatchCalls(NamedTuple):
         """Make the commands of one envelope."""
         if envelope.recipients.everybody:
             return cls(envelope, _to_everybody(keys, envelope))
-        retention, some_ids = envelope.retention, chunks(envelope.recipients.ids, MAX_IDS)
+        ids, retention = envelope.recipients.ids, envelope.retention
         shared = (keys.leases, keys.counters, keys.dispatches + envelope.message_id)
         args = message_args(keys, envelope)
         commands: list[Command] = []
         if retention is None:
-            for ids in some_ids:
-                own = [keys.users + id for id in ids]
-                count = 3 + len(own)
-                commands.append(("EVALSHA", RELAY.sha, count, *shared, *own, *args, envelope.delivery, *ids))
+            for some in chunks(ids, MAX_IDS):
+                own, count = [keys.users + id for id in some], 3 + len(some)
+                command = ("EVALSHA", RELAY.sha, count, *shared, *own, *args, envelope.delivery, *some)
+                commands.append(command)
             return cls(envelope, commands)
         prefixes, limits = (keys.positions, keys.outboxes, keys.users), _limits(envelope, retention)
-        for ids in some_ids:
-            own = [prefix + id for id in ids for prefix in prefixes]
-            commands.append(("EVALSHA", DISPATCH.sha, 3 + len(own), *shared, *own, *args, *limits, *ids))
+        for some in chunks(ids, MAX_IDS):
+            own = [prefix + id for id in some for prefix in prefixes]
+            commands.append(("EVALSHA", DISPATCH.sha, 3 + len(own), *shared, *own, *args, *limits, *some))
         return cls(envelope, commands)
 
     def with_order(self, keys: Keys) -> "DispatchCalls":
         """Carry out the order of an event that ends connections first; its outcome does not count."""
         order = Order.of_event(self.envelope)
         first = DispatchCalls.of(keys, order).commands if order is not None else []
-        return self._replace(commands=[*first, *self.commands], begins=len(first))
+        return DispatchCalls(self.envelope, [*first, *self.commands], len(first))
 
     def replicas(self, replies: Sequence[Any]) -> int:
         """Return how many replicas have to hold what `commands` stored, from their replies.

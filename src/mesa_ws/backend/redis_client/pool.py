@@ -191,7 +191,7 @@ class Pool:
     def _of_this_process(self) -> "_Process":
         """Return the connections of this process; after a fork there are none yet."""
         process = self._process
-        if process.pid != os.getpid():
+        if process.forks != _forks.count:
             process = self._process = _Process(self._address)
         return process
 
@@ -229,11 +229,25 @@ def _repeats(batch: Batch, deadline: float) -> bool:
     return now + 2 * PAUSE < deadline and batch.repeat(now)
 
 
+class _Forks:
+    """Counts how often this process has been forked off; asking the system for its id takes longer."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        os.register_at_fork(after_in_child=self._add)
+
+    def _add(self) -> None:
+        self.count += 1
+
+
+_forks = _Forks()
+
+
 class _Process:
     """Connections of one process."""
 
     def __init__(self, address: Address) -> None:
-        self.pid = os.getpid()
+        self.forks = _forks.count
         self.masters = address.masters
         if self.masters is not None:
             self.masters.hold(self)

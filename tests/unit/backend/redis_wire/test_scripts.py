@@ -78,3 +78,18 @@ def test_a_script_brings_no_function_that_it_does_not_use(script: Script) -> Non
     functions = re.findall(r"^local function (\w+)", text, re.MULTILINE)
     assert [name for name in functions if len(re.findall(rf"\b{name}\b", text)) == 1] == []
     assert text.count("#!lua") == 1
+
+
+@pytest.mark.parametrize(("name", "most"), [("relay", 11), ("broadcast", 9), ("dispatch", 23), ("ack", 21)])
+def test_a_run_of_a_frequent_script_defines_few_functions(name: str, most: int) -> None:
+    """Rare ones are defined when one of them is called, and then all together."""
+    source = next(script.source.decode() for script in SCRIPTS if script.name == name)
+    usual, begin, rest = source.partition("\nfunction rare(name)\nif not made then\n")
+    rare, end, body = rest.partition("\nmade = {")
+    assert begin
+    assert end
+    functions = re.compile(r"^local function (\w+)", re.MULTILINE)
+    assert len(functions.findall(usual + body)) <= most
+    names = re.findall(r"(\w+) = \1\b", body.partition("\n")[0])
+    assert set(names) <= set(functions.findall(rare))
+    assert not re.search(rf"(?<![.'\w])(?:{'|'.join(names)})\(", usual + body), "called as rare('...')(...)"

@@ -32,8 +32,8 @@ end
 -- How many of the first entries are older than the window.
 local function aged(box, count)
   local function is_old(n)
-    local entry = entry_at(box, n - 1)
-    return not entry or entry.at <= now - window
+    local at = entry_at(box, n - 1)
+    return not at or at <= now - window
   end
   if count == 0 or is_old(count) then return count end
   local low, high = 0, count

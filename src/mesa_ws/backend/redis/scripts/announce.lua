@@ -18,28 +18,26 @@
 -- not stored. Without allow-oom a full Redis refuses the script before it changes anything. If Redis refuses to
 -- publish, the nodes find the gap, and read.
 
-local host, message = read_host(), read_message()
-local limits, excluding = read_limits(), ARGV[10]
-local refused = refusal(host, KEYS[4], limits)
+local host, limits, excluding = read_host(), new_limits(ARGV[6], ARGV[7], ARGV[8]), ARGV[10]
+local refused = refusal(host, KEYS[4], ARGV[9])
 if refused then return refused end
 local nodes = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. host.now, '+inf')
-local before = remembered(KEYS[3], message, {'*'})[1]
+local before = remembered(KEYS[3], '*')[1]
 if before then
   touch(KEYS[3])
   local epoch, sequence = string.match(before, '^(%x+):(%d+)$')
   return {#nodes, host.replicas, tonumber(sequence or '0'), epoch or '', 0, ''}
 end
-message.excluding = cmsgpack.unpack(excluding)
-local counters = {}
-for _, node in ipairs(nodes) do counters[node] = next_counter(KEYS[2], node) end
+local mailing = mailing_to_all(nodes, excluding)
+for node, head in pairs(mailing) do head[1] = next_counter(KEYS[2], node) end
 local box = open_box(KEYS[4], KEYS[5], '*', host)
-local body = struct.pack('>I4', #excluding) .. excluding .. message.body
-append(box, {id = message.id, body = body}, limits.ttl, host.now)
+append(box, ARGV[3], struct.pack('>I4', #excluding) .. excluding .. ARGV[4], limits, host.now)
 
 local is_done, failure = pcall(function()
   make_room(box, limits)
-  remember_all(KEYS[3], message, {'*', box.e .. ':' .. box.s})
+  remember_all(KEYS[3], {'*', box.e .. ':' .. box.s})
 end)
-local problem = post(mailing_to_all(nodes), counters, message, {box.e, box.s})
+for _, head in pairs(mailing) do head[6] = {box.e, box.s} end
+local _, problem = post(mailing)
 if not is_done then return redis.error_reply('PARTLY ' .. problem_of(failure)) end
 return {#nodes, host.replicas, box.s, box.e, box.is_aside, problem or ''}

@@ -9,10 +9,9 @@
 -- A message whose id is remembered is not published again. If Redis refuses to publish, nothing is done, and
 -- the error is the reply; it begins with PARTLY if some nodes received it.
 
-local message, nodes = read_message(), redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now_ms(), '+inf')
-if remembered(KEYS[3], message, {'*'})[1] then return #nodes end
-local news = {'*', '0'}
-message.excluding = #ARGV[6] > 1 and cmsgpack.unpack(ARGV[6]) or nil -- one byte is the empty list
-message.delivery = ARGV[7] ~= '' and ARGV[7] or nil
-remember_all(KEYS[3], message, news)
-return post_once(mailing_to_all(nodes), KEYS[2], message, KEYS[3], news) or #nodes
+local nodes, news = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now_ms(), '+inf'), {'*', '0'}
+if remembered(KEYS[3], '*')[1] then return #nodes end
+local mailing = mailing_to_all(nodes, ARGV[6])
+if ARGV[7] ~= '' then set_policy(mailing, ARGV[7]) end
+remember_all(KEYS[3], news)
+return post_once(mailing, KEYS[2], KEYS[3], news)

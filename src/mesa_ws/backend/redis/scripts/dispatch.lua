@@ -20,68 +20,60 @@
 -- recipients, and counting for these nodes. A later refusal stops nothing else: the message is published and
 -- recorded for the recipients that have it. If Redis refuses to publish, the node finds the gap, and reads.
 
-local host, message = read_host(), read_message()
-local limits, ids = read_limits(), {unpack(ARGV, 10)}
-local refused = refusal(host, KEYS[4], limits)
+local FIRST = 10
+local host, limits = read_host(), new_limits(ARGV[6], ARGV[7], ARGV[8])
+local refused = refusal(host, KEYS[4], ARGV[9])
 if refused then return refused end
-local is_live = lease_reader(KEYS[1], host.now)
-local mailing, news, reply, failure = new_mailing(), {}, {0, host.replicas, ''}, nil
-local known = remembered(KEYS[3], message, ids)
+local mailing, reply, news, failure = {}, {0, host.replicas, ''}, {}, nil
+local known, nodes_of, online_of = remembered(KEYS[3], unpack(ARGV, FIRST)), {}, {}
 
-local each, counters = {}, {}
-for n, id in ipairs(ids) do
-  local one = {at = 3 * n + 1, id = id, before = known[n]}
-  one.nodes, one.online = holders(KEYS[one.at + 2], is_live)
-  for _, node in ipairs(not one.before and one.nodes or {}) do
-    counters[node] = counters[node] or next_counter(KEYS[2], node)
+for n = 1, #ARGV - FIRST + 1 do
+  local nodes, online = holders(KEYS[3 * n + 3], mailing, host.now)
+  nodes_of[n], online_of[n] = nodes or false, nodes and online or -1
+  for i = 1, nodes and not known[n] and #nodes or 0 do
+    local head = mailing[nodes[i]]
+    head[1] = head[1] or next_counter(KEYS[2], nodes[i])
   end
-  each[n] = one
 end
 
-local function store(one)
-  local box = open_box(KEYS[one.at], KEYS[one.at + 1], one.id, host, false, KEYS[one.at + 2])
-  append(box, message, limits.ttl, host.now)
-  one.box, one.epoch, one.sequence, one.is_aside = box, box.e, box.s, box.is_aside
-  news[#news + 1] = one.id
-  news[#news + 1] = box.e .. ':' .. box.s
-end
+-- The outbox of a recipient, once it has the message.
+local stored
 
-local function tidy(box)
+-- Store the message for a recipient; returns how many unacknowledged ones were dropped to make room.
+local function store(n)
+  local id = ARGV[FIRST - 1 + n]
+  local box = open_box(KEYS[3 * n + 1], KEYS[3 * n + 2], id, host, false, KEYS[3 * n + 3])
+  append(box, ARGV[3], ARGV[4], limits, host.now)
+  local last = #news
+  news[last + 1], news[last + 2], stored = id, box.e .. ':' .. box.s, box
   local displaced = make_room(box, limits)
-  note_dropped(box)
-  write(box)
+  if box.s - box.len > box.a then write_dropped(box) end
   return displaced
 end
 
--- Run a step unless an earlier one failed; a failure does not end the script.
-local function attempt(step, ...)
-  if failure then return nil end
-  local is_done, result = pcall(step, ...)
-  if is_done then return result end
-  failure = problem_of(result)
-end
-
-for _, one in ipairs(each) do
-  local displaced
-  if one.before then
-    one.epoch, one.sequence = string.match(one.before, '^(%x+):(%d+)$')
-  else
-    attempt(store, one)
-    displaced = one.box and attempt(tidy, one.box)
+for n = 1, #nodes_of do
+  local before, nodes, epoch, sequence, displaced = known[n], nodes_of[n], nil, nil, 0
+  stored = nil
+  if before then
+    epoch, sequence = string.match(before, '^(%x+):(%d+)$')
+  elseif not failure then -- which does not end the script, but nothing more is stored
+    local is_done, result = pcall(store, n)
+    if is_done then displaced = result else failure = problem_of(result) end
   end
-  for _, node in ipairs(one.nodes or {}) do
-    if one.box then address(mailing, node, one.id, one.epoch, one.sequence) else address(mailing, node) end
+  local box = stored
+  if box then epoch, sequence = box.e, box.s end
+  for i = 1, nodes and #nodes or 0 do
+    local head = mailing[nodes[i]]
+    if box then address(head, box.id, epoch, sequence) else address(head) end
   end
-  local online = one.nodes and one.online or -1
-  local sequence = tonumber(one.sequence or '0')
-  for _, value in ipairs({sequence, one.epoch or '', online, displaced or 0, one.is_aside or 0}) do
-    reply[#reply + 1] = value
-  end
+  local last = #reply
+  reply[last + 1], reply[last + 2], reply[last + 3] = tonumber(sequence or 0), epoch or '', online_of[n]
+  reply[last + 4], reply[last + 5] = displaced, box and box.is_aside or 0
 end
 if #news == 0 then touch(KEYS[3]) end
-local is_remembered, problem = pcall(remember_all, KEYS[3], message, news)
+local is_remembered, problem = pcall(remember_all, KEYS[3], news)
 if not is_remembered then failure = failure or problem_of(problem) end
-reply[3] = post(mailing, counters, message) or ''
+reply[1], problem = post(mailing)
+reply[3] = problem or ''
 if failure then return redis.error_reply((#news > 0 and 'PARTLY ' or '') .. failure) end
-reply[1] = #mailing.order
 return reply

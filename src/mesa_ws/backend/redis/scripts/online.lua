@@ -5,9 +5,9 @@
 -- ARGV   none
 -- REPLY  for each id its connections, or -1 for a corrupt key
 
-local is_live, reply = lease_reader(KEYS[1], now_ms(), true), {}
+local mailing, now, reply = {}, now_ms(), {}
 for i = 2, #KEYS do
-  local nodes, online = holders(KEYS[i], is_live)
+  local nodes, online = holders(KEYS[i], mailing, now, true)
   reply[#reply + 1] = nodes and online or -1
 end
 return reply

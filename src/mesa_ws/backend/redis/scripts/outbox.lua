@@ -36,18 +36,22 @@
 -- SECRET, HASH  k  random; r  the last runs, newest first; w  the last day on which a wire-2 client was given
 --       such a position: outboxes that begin later keep the messages that it may return for
 
-local ENTRY, ENTRY_SIZE = '>dddB', 25
+local ENTRY = '>dddB'
+local ENTRY_SIZE = 25
 local DAY = 86400000
-local DAYS, BORN, MAX_RUNS = 8, 10 * DAY, 5
-local MAX_FORKS, MAX_RANGES = 160, 8
+local DAYS = 8
+local BORN = 10 * DAY
+local MAX_RUNS = 5
+local MAX_FORKS = 160
+local MAX_RANGES = 8
 
--- The header of an entry, and the bytes of all bodies before it; nil when it is no entry.
+-- The time and the expiry of an entry, and the bytes of all bodies up to it and before it; nil when it is no entry.
 local function read_entry(raw)
   if not raw or #raw < ENTRY_SIZE then return nil end
   local at, expires, total, size = struct.unpack(ENTRY, raw)
   local body = #raw - ENTRY_SIZE - size
   if body < 0 then return nil end
-  return {at = at, expires = expires, total = total, before = total - body}
+  return at, expires, total, total - body
 end
 
 local function entry_at(box, index)
@@ -56,6 +60,7 @@ end
 
 -- Changes are gathered and written by save().
 local function change(box, field, value)
+  box.changes = box.changes or {}
   box[field], box.changes[field] = value, value
 end
 
@@ -81,7 +86,7 @@ local function read_origin(box, host, visits, is_wire2)
   local secret, runs = found[1], found[2] or ''
   if not secret and not visits then return nil end
   if not secret or string.sub(runs, 1, #run) ~= run then
-    secret = secret or redis.sha1hex(host.id .. ':' .. host.seed .. ':' .. key)
+    secret = secret or redis.sha1hex(table.concat({host.id, host.time[1], host.time[2], key}, ':'))
     runs = string.sub(run .. ',' .. runs, 1, MAX_RUNS * (#run + 1))
     redis.call('HSET', key, 'k', secret, 'r', runs)
   end
@@ -108,7 +113,7 @@ local function is_derived(origin, epoch, id, runs)
 end
 
 local function new_epoch(box, host)
-  return string.sub(redis.sha1hex(host.id .. ':' .. host.seed .. ':' .. box.id), 1, 16)
+  return string.sub(redis.sha1hex(table.concat({host.id, host.time[1], host.time[2], box.id}, ':')), 1, 16)
 end
 
 -- Start with an empty outbox, under the given epoch, or a new one.
@@ -132,7 +137,7 @@ end
 
 -- An outbox that does not exist. A visit leaves nothing behind, unless a list without a hash shows that
 -- messages were lost. The first message creates it, in the epoch of a connection if that is of this run.
-local function found(box, host, visits, user, is_wire2)
+local function found(box, host, visits, user, is_wire2) -- rare
   local is_ours = box.id ~= '*'
   box.is_behind_loss = is_ours and redis.call('EXISTS', box.o) == 1
   local origin = is_ours and not box.is_behind_loss and read_origin(box, host, visits, is_wire2) or nil
@@ -155,7 +160,7 @@ local function found(box, host, visits, user, is_wire2)
   if origin.has_wire2 then change(box, 'w', host.now) end
 end
 
-local function fork(box, host)
+local function fork(box, host) -- rare
   local forks = box.e .. ':' .. box.s .. (box.f ~= '' and ',' .. box.f or '')
   if #forks > MAX_FORKS then forks = string.match(string.sub(forks, 1, MAX_FORKS + 1), '^(.*),') end
   change(box, 'f', forks)
@@ -163,58 +168,60 @@ local function fork(box, host)
   change(box, 'r', read_run(host, box.m))
 end
 
--- Whether the hash is intact. Without a hash there is no epoch.
-local function load_hash(box)
-  local found = try('HMGET', box.m, 'e', 's', 'a', 'r', 'f', 't', 'x', 'w', 'g')
-  if found.err then return false end
-  if not found[1] then return not (found[2] or found[4]) end
-  box.e, box.s, box.a, box.r = found[1], natural(found[2]), natural(found[3] or '0'), found[4]
-  box.f, box.t, box.x, box.w = found[5] or '', natural(found[6] or '0'), found[7] or '', found[8]
-  box.g = found[9]
-  return #box.e == 16 and not string.find(box.e, '%X')
-    and box.s and box.a and box.a <= box.s and box.r and box.t and true
-    and not string.find(box.f, '[^%x:,]') and not string.find(box.x, '[^%d,-]')
+-- An outbox with what its hash holds, and whether the hash is intact. Without a hash there is no epoch.
+local function load_hash(position, outbox, id)
+  local found = try('HMGET', position, 'e', 's', 'a', 'r', 'f', 't', 'x', 'w', 'g')
+  local epoch, top, acknowledged, run, forks, total, ranges, wire2, given = unpack(found, 1, 9)
+  local box = {
+    m = position, o = outbox, id = id, e = epoch, s = natural(top), a = natural(acknowledged or '0'), r = run,
+    f = forks or '', t = natural(total or '0'), x = ranges or '', w = wire2, g = given,
+    len = 0, is_aside = 0, before = false,
+  }
+  if not epoch then return box, not (found.err or top or run) end
+  local is_intact = #epoch == 16 and not string.find(epoch, '%X') and run
+    and box.s and box.a and box.a <= box.s and box.t
+    and (box.f == '' or not string.find(box.f, '[^%x:,]')) and (box.x == '' or not string.find(box.x, '[^%d,-]'))
+  return box, is_intact
 end
 
 -- An outbox as it is, which nothing is to be stored in; nil when it does not exist or cannot be read.
 local function existing_box(position, outbox)
-  local box = {m = position, o = outbox, changes = {}}
-  if not load_hash(box) or not box.e then return nil end
+  local box, is_intact = load_hash(position, outbox)
+  if not is_intact or not box.e then return nil end
   box.len = try('LLEN', outbox)
   return type(box.len) == 'number' and box.len <= box.s and box or nil
 end
 
 -- Whether the list is intact, as far as its head shows. Expired entries at the head are dropped.
 local function load_list(box, now)
-  box.len = 0
-  local raw = try('LINDEX', box.o, 0)
+  local raw = try('LINDEX', box.o, '0')
   if type(raw) == 'table' then return false end
   if not raw or not box.e then return true end
-  local len, over = redis.call('LLEN', box.o), 0
+  local len, over, _, expires = redis.call('LLEN', box.o), 0, nil, nil
   if len > box.s then return false end
-  while over < len do
-    box.head = over == 0 and read_entry(raw) or entry_at(box, over)
-    if not box.head then return false end
-    if box.head.expires > now then break end
-    over = over + 1
-  end
+  repeat
+    _, expires, _, box.before = read_entry(raw or redis.call('LINDEX', box.o, over))
+    if not expires then return false end
+    if expires > now then break end
+    over, raw = over + 1, nil
+  until over == len
   if over > 0 then redis.call('LTRIM', box.o, over, -1) end
   box.len = len - over
   return true
 end
 
 -- Set a corrupt outbox aside, so that operators can look at it, and start with an empty one.
-local function set_aside(box, host)
+local function set_aside(box, host) -- rare
   for _, key in ipairs({box.m, box.o}) do put_aside(key) end
-  box.is_aside, box.changes, box.head, box.g, box.is_behind_loss = 1, {}, nil, nil, true
+  box.is_aside, box.changes, box.g, box.is_behind_loss = 1, nil, nil, true
   begin(box, host)
 end
 
 -- Open the outbox of an id; save() has to follow. A visit does not create it; a caller that creates it may
 -- pass the user key, which holds the epochs of the id's connections.
 local function open_box(m, o, id, host, visits, user, is_wire2)
-  local box = {m = m, o = o, id = id, is_aside = 0, changes = {}}
-  if not load_hash(box) or not load_list(box, host.now) then
+  local box, is_intact = load_hash(m, o, id)
+  if not is_intact or not load_list(box, host.now) then
     set_aside(box, host)
   elseif not box.e then
     found(box, host, visits, user, is_wire2)
@@ -247,22 +254,22 @@ end
 -- Write the changes.
 local function write(box)
   local changes = {}
-  for field, value in pairs(box.changes) do
+  for field, value in pairs(box.changes or {}) do
     changes[#changes + 1] = field
     changes[#changes + 1] = value
   end
   if #changes > 0 then redis.call('HSET', box.m, unpack(changes)) end
-  box.changes = {}
+  box.changes = nil
 end
 
--- Write the changes. The position of an id outlives its messages, but not forever. The expiry comes first:
--- if it is refused, nothing has been written.
-local function save(box, ttl)
-  if box.is_unborn then return end
-  if not box.is_new then
-    redis.call('PEXPIRE', box.m, ttl, 'GT')
-    return write(box)
-  end
+-- Record what was dropped, and write it.
+local function write_dropped(box) -- rare
+  note_dropped(box)
+  if box.changes then write(box) end
+end
+
+-- Create the hash of an outbox, and write the changes.
+local function create(box, ttl) -- rare
   if box.g or box.is_behind_loss then ttl = math.max(tonumber(ttl), BORN) end
   redis.call('PEXPIRE', box.m, ttl)
   write(box)
@@ -270,13 +277,24 @@ local function save(box, ttl)
   box.is_new = false
 end
 
+-- Write the changes. The position of an id outlives its messages, but not forever. The expiry comes first:
+-- if it is refused, nothing has been written.
+local function save(box, ttl)
+  if box.is_unborn then return end
+  if box.is_new then return create(box, ttl) end
+  redis.call('PEXPIRE', box.m, ttl, 'GT')
+  if box.changes then write(box) end
+end
+
 -- The number of entries that have to leave the head to make room for the newest one, which always stays.
-local function surplus(box, max_messages, max_bytes)
+local function surplus(box, max_messages, max_bytes) -- rare
   local low = math.max(0, box.len - max_messages)
   local function fits(over)
-    return over >= box.len - 1 or box.t - entry_at(box, over).before <= max_bytes
+    if over >= box.len - 1 then return true end
+    local _, _, _, before = entry_at(box, over)
+    return box.t - before <= max_bytes
   end
-  if (low == 0 and box.t - box.head.before <= max_bytes) or fits(low) then return low end
+  if fits(low) then return low end
   local high = box.len - 1
   while high - low > 1 do
     local middle = math.floor((low + high) / 2)
@@ -285,34 +303,45 @@ local function surplus(box, max_messages, max_bytes)
   return high
 end
 
--- The limits of a script that stores a message: the four arguments after the message.
-local function read_limits()
-  local max_messages, max_bytes, ttl, replicas = unpack(ARGV, 6, 9)
+-- The limits of an outbox, and the life of a message; as texts, how long its list and its hash live after it.
+local function new_limits(max_messages, max_bytes, ttl)
+  local hash = string.format('%.0f', ttl + DAY)
   return {
     max_messages = tonumber(max_messages), max_bytes = tonumber(max_bytes), ttl = tonumber(ttl),
-    replicas = tonumber(replicas),
+    list = ttl, hash = hash,
   }
 end
 
 -- Why no message may be stored here now, as an error reply; nil where one may: clients of a master that was left
 -- would lose it, as leave.lua says.
-local function refusal(host, position, limits)
+local function refusal(host, position, replicas)
   if try('GET', string.match(position, '^mesa:%b{}:') .. 'L') == host.id then
     return redis.error_reply('READONLY another master counts')
   end
-  if host.replicas >= limits.replicas then return nil end
+  if replicas == '0' or host.replicas > 0 then return nil end
   return redis.error_reply('NOREPLICAS no replica is online')
+end
+
+-- Write the changes, and the next number.
+local function save_with_number(box, ttl) -- rare
+  change(box, 's', box.s)
+  change(box, 't', box.t)
+  save(box, ttl)
 end
 
 -- Append a message under the next number: both are written, or neither is, and then the script ends. The
 -- number comes first, since it can be taken back by the command that has just been allowed.
-local function append(box, message, ttl, now)
+local function append(box, id, body, limits, now)
   local top, total = box.s, box.t
-  change(box, 't', total + #message.body)
-  change(box, 's', top + 1)
-  save(box, ttl + DAY)
-  local header = struct.pack(ENTRY, now, now + ttl, box.t, #message.id)
-  local length = redis.pcall('RPUSH', box.o, header .. message.id .. message.body)
+  box.s, box.t = top + 1, total + #body
+  if box.is_new or box.changes then
+    save_with_number(box, limits.hash)
+  else
+    redis.call('PEXPIRE', box.m, limits.hash, 'GT')
+    redis.call('HSET', box.m, 's', box.s, 't', box.t)
+  end
+  local header = struct.pack(ENTRY, now, now + limits.ttl, box.t, #id)
+  local length = redis.pcall('RPUSH', box.o, header .. id .. body)
   if type(length) == 'table' then
     redis.call('HSET', box.m, 's', top, 't', total)
     error(length)
@@ -320,14 +349,15 @@ local function append(box, message, ttl, now)
   box.len = length
 end
 
--- After append(): drop the oldest messages if there are too many, and record it. Returns how many of those
--- had not been acknowledged.
+-- After append(): drop the oldest messages if there are too many. Returns how many of those had not been
+-- acknowledged.
 local function make_room(box, limits)
   if box.len == 1 then
-    redis.call('PEXPIRE', box.o, limits.ttl)
+    redis.call('PEXPIRE', box.o, limits.list)
     return 0
   end
-  redis.call('PEXPIRE', box.o, limits.ttl, 'GT')
+  redis.call('PEXPIRE', box.o, limits.list, 'GT')
+  if box.len <= limits.max_messages and box.t - box.before <= limits.max_bytes then return 0 end
   local over, gone = surplus(box, limits.max_messages, limits.max_bytes), box.s - box.len
   if over == 0 then return 0 end
   redis.call('LTRIM', box.o, over, -1)
@@ -336,7 +366,7 @@ local function make_room(box, limits)
 end
 
 -- Where an older epoch ended, or nil if there was no such epoch.
-local function fork_point(box, epoch)
+local function fork_point(box, epoch) -- rare
   for known, top in string.gmatch(box.f, '(%x+):(%d+)') do
     if known == epoch then return natural(top) end
   end
@@ -366,11 +396,11 @@ end
 local function page(box, start, max_entries, max_bytes)
   local skipped, count = start - (box.s - box.len), math.min(box.s - start, max_entries)
   if count <= 0 then return {} end
-  local first = entry_at(box, skipped)
-  if not first then return nil end
+  local _, _, _, before = entry_at(box, skipped)
+  if not before then return nil end
   local function fits(n)
-    local last = entry_at(box, skipped + n - 1)
-    return last and last.total - first.before <= max_bytes
+    local _, _, total = entry_at(box, skipped + n - 1)
+    return total and total - before <= max_bytes
   end
   if not fits(count) then
     local low, high = 1, count

@@ -11,6 +11,8 @@
 -- lowest sequence that all connections of the id there have acknowledged, in that epoch. First is 1
 -- while the id came online by this node and the node has not announced it.
 
+local NOTHING = {}
+
 -- Extend the life of a key to at least so long (ms).
 local function outlive(key, life)
   if redis.call('PTTL', key) < tonumber(life) then redis.call('PEXPIRE', key, life) end
@@ -18,7 +20,7 @@ end
 
 -- Write without changing anything. WAIT and WAITAOF cover the writes of their own connection, and from Redis 7.2
 -- on they succeed at once where it wrote nothing: so a repeat has to write, or it would be confirmed unproven.
-local function touch(key)
+local function touch(key) -- rare
   local life = redis.call('PTTL', key)
   if life > 0 then redis.call('PEXPIRE', key, life) end
 end
@@ -32,14 +34,14 @@ local function wanted_replicas(wanted)
 end
 
 -- Set a key that Mesa cannot read aside for a week, so that operators can look at it.
-local function put_aside(key)
+local function put_aside(key) -- rare
   if redis.call('PEXPIRE', key, 604800000) == 0 then return end -- which it keeps when it is renamed
   redis.call('RENAME', key, (string.gsub(key, '^(mesa:%b{}:)', '%1z:')))
 end
 
 -- A sequence as a number, or nil for what cannot be one.
 local function natural(text)
-  return text and #text <= 15 and string.match(text, '^%d+$') and tonumber(text) or nil
+  return text and #text <= 15 and not string.find(text, '%D') and tonumber(text) or nil
 end
 
 -- The members of a node's field in a user key, or nil when it has none that Mesa wrote.
@@ -66,117 +68,140 @@ local function release_id(user, node, id, graces, due)
   end
 end
 
--- The living nodes that hold an id, and the number of its connections over all of them; nil for the list
--- when the key is corrupt, which affects that id only.
-local function holders(user, is_live)
-  local fields = try('HGETALL', user)
-  if fields.err then return nil, 0 end
-  local nodes, total = {}, 0
-  for i = 1, #fields, 2 do
-    if is_live(fields[i]) then
-      local sockets = tonumber(string.match(fields[i + 1], '^(%d+) %d+ %d+ %S+ [01]$'))
-      if not sockets then return nil, 0 end
-      nodes[#nodes + 1] = fields[i]
-      total = total + sockets
-    end
-  end
-  return nodes, total
-end
-
--- The message of a script that sends one: its first five arguments.
-local function read_message()
-  return {channels = ARGV[1], kind = ARGV[2], id = ARGV[3], body = ARGV[4], remember = ARGV[5]}
-end
+-- The scripts that send a message have it in their first arguments: 1 prefix of the channels of nodes, 2 kind, 3 id,
+-- 4 body, 5 for how long its id is remembered (ms), or 0.
 
 -- The record of this message id for each recipient: 'epoch:sequence', or '0' when it was not stored; false
 -- when the message did not come before. A key of another type is not Mesa's.
-local function remembered(done, message, ids)
-  if message.remember == '0' then return {} end
-  local known = try('HMGET', done, unpack(ids))
+local function remembered(done, ...)
+  if ARGV[5] == '0' then return NOTHING end
+  local known = redis.pcall('HMGET', done, ...)
   if not known.err then return known end
+  check_data(known)
   redis.call('DEL', done)
-  return {}
+  return NOTHING
 end
 
--- Write the record of a message id: a flat list of recipient, text.
-local function remember_all(done, message, news)
-  if message.remember == '0' or #news == 0 then return end
+-- Write the record of a message id: a flat list of recipient, text. Redis searches a small hash from its beginning,
+-- so that many recipients would take a time that grows with their square: a long value makes it a table.
+local function remember_all(done, news)
+  local MANY, LONG = 32, 65
+  local count = #news
+  if ARGV[5] == '0' or count == 0 then return end
+  if count > MANY then news[count + 1], news[count + 2] = '\0', string.rep(' ', LONG) end
   redis.call('HSET', done, unpack(news))
-  redis.call('PEXPIRE', done, message.remember)
+  redis.call('PEXPIRE', done, ARGV[5])
 end
 
 -- The number of the next frame for a node. It is taken before anything is stored: a script that may not
 -- write, or finds counters of another type, fails here, and a frame that never comes leaves a gap.
 local function next_counter(counters, node)
-  local counter = redis.call('HINCRBY', counters, node, 1)
+  local counter = redis.call('HINCRBY', counters, node, '1')
   if counter == 1 then redis.call('PEXPIRE', counters, EXPIRY) end
   return counter
 end
 
--- Which nodes get a message, and what: the ids and positions of a frame, so that a node with several
--- recipients gets one frame.
-local function new_mailing()
-  return {order = {}, ids = {}, positions = {}}
+-- The head of a frame without its counter, ids and positions; it has room for one id.
+local function new_head()
+  return {false, ARGV[2], ARGV[3], {nil}, NOTHING, NOTHING}
 end
 
--- The mailing of a message to everybody.
-local function mailing_to_all(nodes)
-  local ids = {}
-  for _, node in ipairs(nodes) do ids[node] = '*' end
-  return {order = nodes, ids = ids}
-end
-
--- Add a node that holds a recipient; without an id the node counts, and gets no frame.
-local function address(mailing, node, id, epoch, sequence)
-  if not mailing.ids[node] then
-    mailing.order[#mailing.order + 1] = node
-    mailing.ids[node], mailing.positions[node] = {}, {}
+-- The living nodes that hold an id, and the number of its connections over all of them; nil for the list
+-- when the key is corrupt, which affects that id only. A mailing gets the head of the frame of each node, or false
+-- for one without a lease: so a node with several recipients gets one frame, and Redis is asked once for it.
+local function holders(user, mailing, now, may_not_write)
+  local found = redis.pcall('HGETALL', user) -- node, seat, node, seat ... becomes the list of living nodes
+  if found.err then
+    check_data(found)
+    return nil, 0
   end
-  if id then table.insert(mailing.ids[node], id) end
-  if epoch then
-    table.insert(mailing.positions[node], epoch)
-    table.insert(mailing.positions[node], sequence)
+  local size, count, total = #found, 0, 0
+  for i = 1, size, 2 do
+    local node = found[i]
+    local head = mailing[node]
+    if head == nil then
+      head = has_lease(KEYS[1], node, now, may_not_write) and new_head()
+      mailing[node] = head
+    end
+    if head then
+      local sockets = tonumber(string.match(found[i + 1], '^(%d+) %d+ %d+ %S+ [01]$'))
+      if not sockets then return nil, 0 end
+      count, total = count + 1, total + sockets
+      found[count] = node
+    end
+  end
+  for i = size, count + 1, -1 do found[i] = nil end
+  return found, total
+end
+
+-- Note that a node holds a recipient: without an id it counts, and gets no frame.
+local function address(head, id, epoch, sequence)
+  local ids, positions = head[4], head[6]
+  head[1] = head[1] or 0
+  if id then ids[#ids + 1] = id end
+  if epoch and positions == NOTHING then
+    head[6] = {epoch, sequence}
+  elseif epoch then
+    local last = #positions
+    positions[last + 1], positions[last + 2] = epoch, sequence
+  end
+end
+
+-- The mailing of a message to everybody; ids that do not get it are MessagePack, of which one byte is the empty list.
+local function mailing_to_all(nodes, excluding)
+  local mailing = {}
+  excluding = #excluding > 1 and cmsgpack.unpack(excluding) or NOTHING
+  for _, node in ipairs(nodes) do
+    local head = new_head()
+    head[1], head[4], head[5] = 0, '*', excluding
+    mailing[node] = head
+  end
+  return mailing
+end
+
+-- Add the delivery policy to all frames of a mailing.
+local function set_policy(mailing, delivery) -- rare
+  for _, head in pairs(mailing) do
+    if head then head[7] = delivery end
   end
 end
 
 -- Publish the frame of one node. Returns the error where Redis refuses that, else nil.
-local function publish(node, counter, message, ids, positions)
-  local head = {counter, message.kind, message.id, ids, message.excluding or {}, positions, message.delivery}
+local function publish(node, head)
   head = cmsgpack.pack(head)
-  local frame = struct.pack('>I4', #head) .. head .. message.body
-  local reply = redis.pcall('PUBLISH', message.channels .. node, frame)
+  local frame = struct.pack('>I4', #head) .. head .. ARGV[4]
+  local reply = redis.pcall('PUBLISH', ARGV[1] .. node, frame)
   return type(reply) == 'table' and reply.err or nil
 end
 
--- Publish a stored message, with counters that were taken before; positions are those of all frames, if they are
--- the same. If Redis refuses that, the node finds the gap, and reads. Returns the last such error, or nil.
-local function post(mailing, counters, message, positions)
-  local problem
-  for _, node in ipairs(mailing.order) do
-    local ids = mailing.ids[node]
-    if #ids > 0 then
-      problem = publish(node, counters[node], message, ids, positions or mailing.positions[node]) or problem
-    end
+-- Publish a stored message, with counters that were taken before. If Redis refuses that, the node finds the gap,
+-- and reads. Returns how many nodes hold a recipient, and the last such error, or nil.
+local function post(mailing)
+  local nodes, problem = 0, nil
+  for node, head in pairs(mailing) do
+    if head and head[1] then nodes = nodes + 1 end
+    if head and #head[4] > 0 then problem = publish(node, head) or problem end
   end
-  return problem
+  return nodes, problem
 end
 
--- Publish a message that is not stored, and count only frames that were published. Returns nil, or the error
--- reply where Redis refused: if no node received the message, its new records are undone, since it may come
--- again under its id.
-local function post_once(mailing, counters, message, done, news)
-  local problem, heard = nil, 0
-  for _, node in ipairs(mailing.order) do
-    local ids = mailing.ids[node]
-    if #ids > 0 then
-      local refused = publish(node, next_counter(counters, node), message, ids, {})
+-- Publish a message that is not stored, and count only frames that were published. Returns how many nodes hold a
+-- recipient, or the error reply where Redis refused: if no node received the message, its new records are undone,
+-- since it may come again under its id.
+local function post_once(mailing, counters, done, news)
+  local nodes, problem, heard = 0, nil, 0
+  for node, head in pairs(mailing) do
+    if head and head[1] then nodes = nodes + 1 end
+    if head and #head[4] > 0 then
+      head[1] = next_counter(counters, node)
+      local refused = publish(node, head)
       if refused then redis.call('HINCRBY', counters, node, -1) end
       problem, heard = refused or problem, refused and heard or heard + 1
     end
   end
-  if not problem then return nil end
+  if not problem then return nodes end
   if heard > 0 then return redis.error_reply('PARTLY ' .. problem) end
-  if message.remember ~= '0' then
+  if ARGV[5] ~= '0' then
     for i = 1, #news, 2 do redis.call('HDEL', done, news[i]) end
   end
   return redis.error_reply(problem)

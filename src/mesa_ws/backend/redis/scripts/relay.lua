@@ -11,25 +11,25 @@
 -- skipped, never removed: only reap.lua removes. If Redis refuses to publish, nothing is done, and the error
 -- is the reply; it begins with PARTLY if some nodes received it.
 
-local message, is_live = read_message(), lease_reader(KEYS[1], now_ms())
-local mailing, news, reply, was_stored = new_mailing(), {}, {0}, false
-local ids = {unpack(ARGV, 7)}
-message.delivery = ARGV[6] ~= '' and ARGV[6] or nil
-local known = remembered(KEYS[3], message, ids)
-for i, id in ipairs(ids) do
-  local before = known[i]
-  local nodes, online = holders(KEYS[3 + i], is_live)
+local FIRST = 7
+local now, is_remembered = now_ms(), ARGV[5] ~= '0'
+local mailing, reply, news, was_stored = {}, {0, 0}, is_remembered and {} or NOTHING, false
+local known = remembered(KEYS[3], unpack(ARGV, FIRST))
+for n = 1, #ARGV - FIRST + 1 do
+  local before, id = known[n], ARGV[FIRST - 1 + n]
+  local nodes, online = holders(KEYS[3 + n], mailing, now)
   was_stored = was_stored or before and before ~= '0'
-  for _, node in ipairs(nodes or {}) do address(mailing, node, not before and id) end
-  reply[#reply + 1] = nodes and online or -1
-  if not before and message.remember ~= '0' then
-    news[#news + 1] = id
-    news[#news + 1] = '0'
+  for i = 1, nodes and #nodes or 0 do address(mailing[nodes[i]], not before and id) end
+  reply[n + 1] = nodes and online or -1
+  if is_remembered and not before then
+    local last = #news
+    news[last + 1], news[last + 2] = id, '0'
   end
 end
-remember_all(KEYS[3], message, news)
-local refused = post_once(mailing, KEYS[2], message, KEYS[3], news)
-if refused then return refused end
-reply[1] = #mailing.order
-for i = 1, was_stored and #ids or 0 do reply[#reply + 1] = known[i] or '' end
+if ARGV[6] ~= '' then set_policy(mailing, ARGV[6]) end
+remember_all(KEYS[3], news)
+local posted = post_once(mailing, KEYS[2], KEYS[3], news)
+if type(posted) == 'table' then return posted end
+reply[1] = posted
+for n = 1, was_stored and #known or 0 do reply[#reply + 1] = known[n] or '' end
 return reply

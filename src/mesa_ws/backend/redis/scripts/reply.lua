@@ -9,10 +9,10 @@
 -- A message whose id is remembered is not published again. If Redis refuses to publish, nothing is done, and
 -- the error is the reply.
 
-local message, mailing, node, connection = read_message(), new_mailing(), ARGV[6], ARGV[7]
+local node, connection, head = ARGV[6], ARGV[7], new_head()
 local news = {connection, '0'}
-if not lease_reader(KEYS[1], now_ms())(node) then return 0 end
-if remembered(KEYS[3], message, {connection})[1] then return 1 end
-remember_all(KEYS[3], message, news)
-address(mailing, node, connection)
-return post_once(mailing, KEYS[2], message, KEYS[3], news) or 1
+if not has_lease(KEYS[1], node, now_ms()) then return 0 end
+if remembered(KEYS[3], connection)[1] then return 1 end
+remember_all(KEYS[3], news)
+address(head, connection)
+return post_once({[node] = head}, KEYS[2], KEYS[3], news)

@@ -8,14 +8,17 @@ local function is_forbidden(reply)
     or string.find(reply.err, "The user executing the script can't", 1, true) ~= nil
 end
 
--- Run a command on a key that may be of a wrong type: an error about its type or value is returned. Any
--- other error, such as a missing right, says nothing about the data, and ends the script.
+-- End the script unless an error is about the type or value of a key: any other error, such as a missing right,
+-- says nothing about the data.
+local function check_data(failed) -- rare
+  local is_about_data = string.find(failed.err, '^WRONGTYPE') or string.find(failed.err, '^ERR ')
+  if is_forbidden(failed) or not is_about_data then error(failed) end
+end
+
+-- Run a command on a key that may be of a wrong type: an error about its data is returned.
 local function try(...)
   local reply = redis.pcall(...)
-  local problem = type(reply) == 'table' and reply.err
-  if not problem then return reply end
-  local is_about_data = string.find(problem, '^WRONGTYPE') or string.find(problem, '^ERR ')
-  if is_forbidden(reply) or not is_about_data then error(reply) end
+  if type(reply) == 'table' and reply.err then check_data(reply) end
   return reply
 end
 
@@ -33,6 +36,6 @@ local function renew(key, kind)
 end
 
 -- The text of an error that pcall() caught.
-local function problem_of(caught)
+local function problem_of(caught) -- rare
   return type(caught) == 'table' and caught.err or tostring(caught)
 end

@@ -23,14 +23,14 @@ local function now_ms()
 end
 
 -- The score that ends so many milliseconds from now.
-local function end_of(now, length)
+local function end_of(now, length) -- rare
   length = math.floor(length)
   if length < 1 then return now end
   return now + length + math.ceil(128 * math.log(length) / math.log(2)) / 4096
 end
 
 -- The corrected score, where it ends too late; else nil. A score without a length gets one.
-local function shortened(score, now, otherwise)
+local function shortened(score, now, otherwise) -- rare
   local code = (score - math.floor(score)) * 4096
   local length = code >= 1 and math.ceil(2 ^ (code / 128)) or otherwise
   if score - now <= length + 1 then return nil end
@@ -55,16 +55,22 @@ local function shorten(key, now, otherwise)
   end
 end
 
+-- Whether a node has a lease.
+local function has_lease(leases, node, now, may_not_write)
+  local score = tonumber(redis.call('ZSCORE', leases, node) or '0')
+  if score <= now then return false end
+  if score - now > 2 ^ (score % 1 * 32) + 1 and not may_not_write then
+    local right = shortened(score, now, math.huge)
+    if right then redis.call('ZADD', leases, 'XX', right, node) end
+  end
+  return true
+end
+
 -- A function that says whether a node has a lease; it asks Redis once for each node.
 local function lease_reader(leases, now, may_not_write)
   local known = {}
   return function(node)
-    if known[node] == nil then
-      local score = tonumber(redis.call('ZSCORE', leases, node) or '0')
-      known[node] = score > now
-      local right = known[node] and not may_not_write and shortened(score, now, math.huge)
-      if right then redis.call('ZADD', leases, 'XX', right, node) end
-    end
+    if known[node] == nil then known[node] = has_lease(leases, node, now, may_not_write) end
     return known[node]
   end
 end

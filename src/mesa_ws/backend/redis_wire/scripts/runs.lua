@@ -37,7 +37,7 @@ local function read_host(info)
     info = info,
     id = string.sub(info, before + 1, before + 16),
     replicas = count_replicas(info),
-    seed = time[1] .. ':' .. time[2],
+    time = time,
     now = time[1] * 1000 + math.floor(time[2] / 1000),
   }
 end
@@ -45,6 +45,16 @@ end
 -- Extend the life of the record that read_run() has read.
 local function keep_run(host)
   redis.call('PEXPIRE', host.record, 2592000000) -- 30 days
+end
+
+-- Record another replication id, which may have begun another run.
+local function note_id(host, last_process) -- rare
+  local info = redis.pcall('INFO', 'server') -- a table if that is forbidden
+  local process = string.match(tostring(info), 'run_id:(%x+)') or ''
+  local was_replica = not string.find(host.info, 'master_replid2:' .. string.rep('0', 40), 1, true)
+  if process == '' or process ~= last_process or was_replica then host.run = host.id end
+  redis.call('HSET', host.record, 'n', host.run, 'i', host.id, 'p', process)
+  keep_run(host)
 end
 
 -- The name of the run, in the partition of a key. Where the user has no right to read the process, a run
@@ -58,14 +68,7 @@ local function read_run(host, key)
     known = {}
   end
   host.run, host.record = known[1] or host.id, record
-  if known[2] ~= host.id then
-    local info = redis.pcall('INFO', 'server') -- a table if that is forbidden
-    local process = string.match(tostring(info), 'run_id:(%x+)') or ''
-    local was_replica = not string.find(host.info, 'master_replid2:' .. string.rep('0', 40), 1, true)
-    if process == '' or process ~= known[3] or was_replica then host.run = host.id end
-    redis.call('HSET', record, 'n', host.run, 'i', host.id, 'p', process)
-    keep_run(host)
-  end
+  if known[2] ~= host.id then note_id(host, known[3]) end
   return host.run
 end
 
