@@ -15,7 +15,7 @@ from ...messages.receipt import Delivery, Position, Receipt
 from ...settings import Durability
 from ..outbox import BROADCASTS
 from ..redis_client.batch import Operation
-from ..redis_client.command import MAX_IDS, Arguments, Call, Command, chunks, ms
+from ..redis_client.command import MAX_IDS, MAX_OUTBOXES, Arguments, Call, Command, chunks, ms
 from ..redis_client.durability import Proof
 from .keys import Keys
 from .scripts import ANNOUNCE, BROADCAST, DISPATCH, RELAY, REVOKE
@@ -26,6 +26,9 @@ _REFUSED_PUBLISH: dict[Keys, LimitedWarning] = {}
 """Warnings of each namespace; a process has few."""
 
 _CORRUPT = Delivery(False, 0, "corrupt")
+
+MAX_STORED = 256 * 1024
+"""Bytes that one script call stores, unless it has a single recipient: it keeps Redis from all others."""
 
 
 Outcome = tuple[Receipt, Sequence[str], bytes]
@@ -42,8 +45,10 @@ def message_args(keys: Keys, envelope: Envelope) -> Arguments:
 class DispatchCalls(msgspec.Struct, frozen=True, gc=False):
     """The commands that pass one envelope to nodes; without recipients there are none.
 
-    More than `MAX_IDS` recipients take several commands under one message id. Their deliveries are
-    merged; a node that holds recipients of two commands receives the message, and counts, twice.
+    Many recipients take several commands under one message id: each has `MAX_IDS` at most, or stores for
+    `MAX_OUTBOXES` and `MAX_STORED`. They run one after another, so that others have their turn in between.
+    Their deliveries are merged; a node that holds recipients of two commands receives the message twice,
+    and the nodes of the command that has most of them count.
     """
 
     envelope: Envelope
@@ -66,7 +71,7 @@ class DispatchCalls(msgspec.Struct, frozen=True, gc=False):
                 commands.append(command)
             return cls(envelope, commands)
         prefixes, limits = (keys.positions, keys.outboxes, keys.users), _limits(envelope, retention)
-        for some in chunks(ids, MAX_IDS):
+        for some in chunks(ids, max(1, min(MAX_OUTBOXES, MAX_STORED // (len(envelope.body) or 1)))):
             own = [prefix + id for id in some for prefix in prefixes]
             commands.append(("EVALSHA", DISPATCH.sha, 3 + len(own), *shared, *own, *args, *limits, *some))
         return cls(envelope, commands)
@@ -101,7 +106,7 @@ class DispatchCalls(msgspec.Struct, frozen=True, gc=False):
         corrupt: list[str] = []
         ids, nodes, refusal = iter(envelope.recipients.ids), 0, b""
         for count, _, problem, *flat in replies:
-            nodes, refusal, five = nodes + count, refusal or problem, [iter(flat)] * 5
+            nodes, refusal, five = max(nodes, count), refusal or problem, [iter(flat)] * 5
             for sequence, epoch, online, displaced, is_corrupt, id in zip(*five, ids, strict=False):
                 deliveries[id] = _delivery(sequence, epoch, online, displaced)
                 if is_corrupt:
@@ -144,7 +149,7 @@ def _relayed(envelope: Envelope, replies: Sequence[Any]) -> Receipt:
     deliveries: dict[str, Delivery] = {}
     for reply in replies:
         some = ids[len(deliveries) : len(deliveries) + MAX_IDS]
-        nodes += reply[0]
+        nodes = max(nodes, reply[0])
         for at, id in enumerate(some, 1):
             deliveries[id] = _relayed_to(reply[at])
         if len(reply) > 1 + len(some):
@@ -190,6 +195,7 @@ def dispatching(keys: Keys, envelopes: Iterable[Envelope]) -> Operation[list[Rec
     """
     dispatches: list[DispatchCalls] = []
     commands: list[Command] = []
+    steps: list[int] = []
     levels: set[Durability] = set()
     known_for = math.inf
     for envelope in envelopes:
@@ -197,6 +203,8 @@ def dispatching(keys: Keys, envelopes: Iterable[Envelope]) -> Operation[list[Rec
         if envelope.kind == "disconnect":
             each = each.with_order(keys)
         dispatches.append(each)
+        if len(each.commands) > each.begins + 1:
+            steps += range(len(commands) + each.begins + 1, len(commands) + len(each.commands))
         commands += each.commands
         known_for = min(known_for, envelope.remember)
         if envelope.kind == "order":
@@ -204,7 +212,7 @@ def dispatching(keys: Keys, envelopes: Iterable[Envelope]) -> Operation[list[Rec
         elif envelope.durability != "memory":
             levels.add(envelope.durability)
     proof = Proof(levels, partial(_replicas, dispatches)) if levels else None
-    return Operation(commands, partial(_receipts, keys, dispatches), known_for > 0, proof, known_for)
+    return Operation(commands, partial(_receipts, keys, dispatches), known_for > 0, proof, known_for, steps)
 
 
 def warn_of_corruption(keys: Keys, ids: Iterable[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..base import Watcher
 from ..outbox import Acknowledgement, Page, Read, Standing, Start
-from ..redis_client.command import MAX_IDS, chunks
+from ..redis_client.command import MAX_IDS, MAX_OUTBOXES, chunks
 from ..redis_client.pipeline import Pipeline
 from ..redis_wire.lease import LeaseKeeper
 from .dispatch import warn_of_corruption
@@ -247,7 +247,7 @@ class Members:
         return entry[1] if entry else 0
 
     def _post_acknowledgements(self, versioned: Sequence[tuple[Acknowledgement, int]]) -> None:
-        for some in chunks(versioned, MAX_IDS):
+        for some in chunks(versioned, MAX_OUTBOXES):
             for each, _ in some:
                 self._owed.pop(each.id, None)
             commands = [call.command for call in self._commands.acknowledge(some)]

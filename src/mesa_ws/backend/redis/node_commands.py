@@ -15,7 +15,7 @@ import msgspec
 
 from ...messages.receipt import Position
 from ..outbox import Acknowledgement, Entry, Page, Read, Standing, Start
-from ..redis_client.command import MAX_IDS, Call, Command, chunks, ms, named
+from ..redis_client.command import MAX_IDS, MAX_OUTBOXES, Call, Command, chunks, ms, named
 from ..redis_wire.lease import Pulse
 from .keys import PARTITIONS, Keys
 from .scripts import ACK, ATTACH, DEPART, DETACH, HEARTBEAT, REAP, WAITING
@@ -131,7 +131,7 @@ class NodeCommands:
         that this floor does not cover.
         """
         calls, window = [], round(self.window * 1000)
-        for few in chunks(some, MAX_IDS):
+        for few in chunks(some, MAX_OUTBOXES):
             keys = (self.keys.leases, *outbox_keys(self.keys, [each.id for each, _ in few]))
             parts = ((*position_args(each.position), each.floor, version) for each, version in few)
             calls.append(Call(ACK, keys, (self.node, window, *chain.from_iterable(parts))))

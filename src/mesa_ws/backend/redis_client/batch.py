@@ -49,11 +49,11 @@ class CallMeter:
 
 
 class Batch:
-    """Commands that are written together, and their replies.
+    """Commands that are written together, or in steps, and their replies.
 
     A runner writes what `begin` returns, passes each reply to `add`, and starts again while something is
-    `missing`: Redis did not run a script that it did not know, so only that one is sent twice. A repeatable
-    batch may also be sent again from the start after its connection broke.
+    `missing`: the next step, or a script that Redis did not know and did not run, so that it is sent twice.
+    A repeatable batch may also be sent again from the start after its connection broke.
 
     Args:
         commands: the commands, in order.
@@ -61,10 +61,13 @@ class Batch:
         known_for: seconds for which that holds. The batch is repeated only in the first half of this
             time, since written bytes may take a while to arrive.
         proof: the durability to ask for afterwards, on the same connection.
+        steps: positions of commands that are written when all before them have been replied to, so that other
+            clients of Redis have their turn in between.
 
     Attributes:
         replies: the replies, including errors of Redis.
-        missing: positions of commands that Redis has not run yet.
+        missing: positions of the commands to write next.
+        lacks_scripts: whether these are missing because Redis did not know their scripts.
         has_errors: whether Redis ever replied with an error.
         is_doubtful: whether the batch is being repeated because the outcome of its first run is unknown.
         future: of the replies or a `BackendError`, once the batch is in the queue of a pipeline.
@@ -74,8 +77,9 @@ class Batch:
     """
 
     __slots__ = (
-        "_again", "_count", "_is_written", "_known_for", "_written_at", "began", "commands", "deadline",
-        "future", "has_errors", "is_doubtful", "is_repeatable", "meter", "missing", "proof", "replies",
+        "_again", "_count", "_end", "_is_written", "_known_for", "_later", "_written_at", "began",
+        "commands", "deadline", "future", "has_errors", "is_doubtful", "is_repeatable", "lacks_scripts",
+        "meter", "missing", "proof", "replies", "steps",
     )  # fmt: skip
 
     future: asyncio.Future[list[Any]]
@@ -89,18 +93,26 @@ class Batch:
         is_repeatable: bool = False,
         known_for: float = math.inf,
         proof: Proof | None = None,
+        steps: Sequence[int] = (),
     ) -> None:
         self.commands = commands
         self.is_repeatable = is_repeatable
         self.proof = proof
-        self.replies: list[Any] = [None] * len(commands)
-        self.missing: Sequence[int] = range(len(commands))
-        self.has_errors = self.is_doubtful = self._is_written = False
+        self.steps = steps
+        self._reset()
+        self.has_errors = self.is_doubtful = self._is_written = self.lacks_scripts = False
         self.meter: CallMeter | None = None
         self._count = 0
         self._again: list[int] = []
         self._known_for = known_for
         self._written_at: float | None = None
+
+    def _reset(self) -> None:
+        """Begin with the first step."""
+        self.replies: list[Any] = [None] * len(self.commands)
+        self._later = iter(self.steps)
+        self._end = next(self._later, len(self.commands))
+        self.missing: Sequence[int] = range(self._end)
 
     @property
     def is_written(self) -> bool:
@@ -132,7 +144,7 @@ class Batch:
         return [self.commands[at] for at in self.missing]
 
     def add(self, reply: Any) -> bool:
-        """Store the next reply; return whether it was the last one."""
+        """Store the next reply; return whether it was the last one to what `begin` returned."""
         missing = self.missing
         self.replies[missing[self._count]] = reply
         if isinstance(reply, RedisError):
@@ -142,8 +154,11 @@ class Batch:
         self._count += 1
         if self._count < len(missing):
             return False
-        self.missing = self._again
-        self._is_written = len(self._again) < len(self.commands)
+        self.missing, self.lacks_scripts = self._again, bool(self._again)
+        self._is_written = len(self._again) < self._end
+        if not self._again and self._end < len(self.commands):
+            start, self._end = self._end, next(self._later, len(self.commands))
+            self.missing = range(start, self._end)
         return True
 
     def repeat(self, now: float) -> bool:
@@ -153,14 +168,14 @@ class Batch:
         if now - self._written_at > self._known_for / 2:
             return False
         self.is_doubtful, self._is_written = True, False
-        self.replies = [None] * len(self.commands)
-        self.missing = range(len(self.commands))
+        self._reset()
         return True
 
     @property
     def is_part_done(self) -> bool:
         """Whether Redis may have run a command: it did not refuse all, or a run before had no outcome."""
-        done = (not isinstance(reply, RedisError) or is_partial(reply) for reply in self.replies)
+        begun = self.replies[: self._end]
+        done = (not isinstance(reply, RedisError) or is_partial(reply) for reply in begun)
         return self.is_doubtful or (self._is_written and any(done))
 
     def doubting(self, error: MesaError) -> MesaError:
@@ -252,6 +267,7 @@ class Operation(Batch, Generic[T]):
         is_repeatable: bool = True,
         proof: Proof | None = None,
         known_for: float = math.inf,
+        steps: Sequence[int] = (),
     ) -> None:
-        super().__init__(commands, is_repeatable=is_repeatable, known_for=known_for, proof=proof)
+        super().__init__(commands, is_repeatable=is_repeatable, known_for=known_for, proof=proof, steps=steps)
         self.read = read

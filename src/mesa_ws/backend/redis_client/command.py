@@ -93,6 +93,9 @@ class Script(NamedTuple):
 MAX_IDS = 200
 """Ids in one script call: a script blocks Redis for all its clients, so none may take long."""
 
+MAX_OUTBOXES = 50
+"""Outboxes that one script call writes to."""
+
 MAX_SCANNED = 500
 """Ids that one command of a scan visits; Redis may visit a few more."""
 

@@ -70,7 +70,7 @@ class Pipeline:
     Args:
         address: where to connect.
         handshake: first commands of every connection.
-        timeout: seconds for one batch, connecting included.
+        timeout: seconds for one batch, or for each of its steps, connecting included.
     """
 
     def __init__(self, address: Address, handshake: Handshake, timeout: float) -> None:
@@ -235,10 +235,10 @@ class Pipeline:
         return is_current and idle < self._address.max_idle
 
     def _next_group(self) -> list[Batch]:
-        """Take batches from the queue; those that were cancelled are never sent."""
+        """Take batches from the queue, or one that has steps; those that were cancelled are never sent."""
         group, size = list[Batch](), 0
         now = asyncio.get_running_loop().time()
-        while self._queue and size < MAX_BATCH:
+        while self._queue and size < MAX_BATCH and not (group and (group[0].steps or self._queue[0].steps)):
             batch = self._queue.popleft()
             if batch.deadline <= now:
                 self._expire(batch)
@@ -340,18 +340,36 @@ class Pipeline:
             await self._talk(group, min(due, self._first_limit(group)))
             if not connection.master.is_left:
                 self._limit_group(due)
-        again = [batch for batch in group if batch.missing]
-        if again:
-            await self._shake_hands(connection)
-            await self._talk(again, self._group_due)
-            for batch in again:
-                batch.missing = ()
-                if not (batch.is_repeatable and connection.master.is_left):
-                    batch.settle_answered(self._address.label)
+        await self._run_unknown(group, connection)
+        while (
+            any(batch.missing for batch in group if not batch.future.done()) and not connection.master.is_left
+        ):
+            self._extend(group[0])
+            await self._talk(group, group[0].deadline)
+            await self._run_unknown(group, connection)
         await self._prove(group, connection)
         self._conclude(group, connection.master)
         if len(group) < asked:
             self._drop()
+
+    async def _run_unknown(self, group: list[Batch], connection: AsyncConnection) -> None:
+        """Run the scripts of batches that Redis did not know."""
+        again = [batch for batch in group if batch.lacks_scripts]
+        if not again:
+            return
+        await self._shake_hands(connection)
+        await self._talk(again, self._group_due)
+        for batch in again:
+            if batch.lacks_scripts:
+                batch.missing, batch.lacks_scripts = (), False
+                if not (batch.is_repeatable and connection.master.is_left):
+                    batch.settle_answered(self._address.label)
+
+    def _extend(self, batch: Batch) -> None:
+        """Give the next step of a batch a time limit of its own."""
+        self._outstanding.remove(batch)
+        batch.deadline = asyncio.get_running_loop().time() + self._timeout
+        self._outstanding.append(batch)
 
     async def _prove(self, group: list[Batch], connection: AsyncConnection) -> None:
         """Wait for the proofs that batches of a group ask for, and settle these."""
@@ -379,7 +397,9 @@ class Pipeline:
     def _begin_again(self, group: Sequence[Batch]) -> None:
         """Repeat batches that a former master answered; those that are not repeatable keep its answer."""
         for batch in self._repeat(group):
-            if batch.proof is not None:
+            if batch.missing:
+                self._fail([batch], RedisConnectionError("another master was named"))
+            elif batch.proof is not None:
                 batch.settle(batch.proof.lost_master(self._address.label))
             else:
                 batch.settle_answered(self._address.label)

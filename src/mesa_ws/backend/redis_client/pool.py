@@ -57,18 +57,22 @@ class Pool:
         self._process = _Process(address)
 
     def run(self, operation: Operation[T], deadline: float) -> T:
-        """Run `operation` before a deadline of the monotonic clock; see `Pipeline.carry_out`."""
+        """Run `operation` before a deadline of the monotonic clock; see `Pipeline.carry_out`.
+
+        Further steps of the operation have as much time as the first, each.
+        """
         is_done = not operation.commands
+        operation.began, operation.deadline = time.monotonic(), deadline
         while not is_done:
             try:
-                is_done = self._run_once(operation, deadline)
+                is_done = self._run_once(operation)
             except MesaError as error:
                 is_passing = isinstance(error, BackendUnavailable) and operation.is_doubtful
-                if not is_passing or not _repeats(operation, deadline):
+                if not is_passing or not _repeats(operation):
                     raise operation.doubting(error) from error.__cause__
                 time.sleep(PAUSE * random.uniform(1, 2))  # noqa: S311
             except FOREIGN as error:
-                if not _repeats(operation, deadline):
+                if not _repeats(operation):
                     raise failed_call(self._address.label, error, maybe_sent=operation.is_written) from error
         return operation.read(operation.replies)
 
@@ -111,47 +115,60 @@ class Pool:
         """Close idle connections now, and those in use when they are returned."""
         self._of_this_process().close()
 
-    def _run_once(self, batch: Batch, deadline: float) -> bool:
+    def _run_once(self, batch: Batch) -> bool:
         """Run a batch once; return whether its replies count."""
-        connection = self.borrow(deadline, is_new=batch.is_doubtful)
+        connection = self.borrow(batch.deadline, is_new=batch.is_doubtful)
         try:
-            is_done = self._carry_out(batch, connection, deadline)
+            is_done = self._carry_out(batch, connection)
         except BaseException:
             self.give_up(connection)
             raise
         self.give_back(connection)
         return is_done
 
-    def _carry_out(self, batch: Batch, connection: PooledConnection, deadline: float) -> bool:
+    def _carry_out(self, batch: Batch, connection: PooledConnection) -> bool:
         where = self._address.label
         if self._handshake.lacking:
             self._handshake.permit(where, batch.commands)
         if batch.proof is not None:
             batch.proof.check(where, self._info)
-        is_first = connection.is_new or not batch.is_repeatable
-        limit = deadline if is_first else batch.first_limit(time.monotonic(), deadline)
-        self._write_and_read(batch, connection, limit)
-        if batch.missing:
-            self._shake_hands(connection, deadline)
-            self._write_and_read(batch, connection, deadline)
+        self._take_steps(batch, connection)
         failure = batch.failure(where) if batch.has_errors else None
         if failure is not None and batch.is_misled and (masters := self._of_this_process().masters):
             masters.doubt()
-        if failure is None and batch.proof is not None:
-            failure = self._prove(batch.proof.demand(batch.replies), connection, deadline)
+        if failure is None and batch.proof is not None and not batch.missing:
+            failure = self._prove(batch.proof.demand(batch.replies), connection, batch.deadline)
         if connection.master.is_left:
-            if _repeats(batch, deadline):
+            if _repeats(batch):
                 return False
-            if failure is None and batch.proof is not None:
+            if failure is None and batch.missing:
+                failure = BackendUnavailable(f"{where}: another master was named", maybe_sent=True)
+            elif failure is None and batch.proof is not None:
                 failure = batch.proof.lost_master(where)
         if failure is not None:
             raise failure
         return True
 
-    def _write_and_read(self, batch: Batch, connection: PooledConnection, deadline: float) -> None:
-        """Write the unsent commands, and store their replies in the batch."""
-        for reply in self._talk(connection, batch.begin(time.monotonic()), deadline):
+    def _take_steps(self, batch: Batch, connection: PooledConnection) -> None:
+        """Write the commands of a batch, and store its replies; each step has as much time as the first."""
+        is_first = connection.is_new or not batch.is_repeatable
+        limit = batch.deadline if is_first else batch.first_limit(time.monotonic(), batch.deadline)
+        self._write_and_read(batch, connection, limit)
+        while batch.missing and not connection.master.is_left:
+            now = time.monotonic()
+            batch.began, batch.deadline = now, batch.deadline + now - batch.began
+            self._write_and_read(batch, connection, batch.deadline)
+
+    def _write_and_read(self, batch: Batch, connection: PooledConnection, limit: float) -> None:
+        """Write a step of a batch, and store its replies; a script that Redis did not know is sent twice."""
+        for reply in self._talk(connection, batch.begin(time.monotonic()), limit):
             batch.add(reply)
+        if batch.lacks_scripts:
+            self._shake_hands(connection, batch.deadline)
+            for reply in self._talk(connection, batch.begin(time.monotonic()), batch.deadline):
+                batch.add(reply)
+            if batch.lacks_scripts:
+                batch.missing = ()
 
     def _shake_hands(self, connection: PooledConnection, deadline: float) -> None:
         first, *others = self._handshake.commands
@@ -223,10 +240,10 @@ class Pool:
                     raise self._address.failed(error) from error
 
 
-def _repeats(batch: Batch, deadline: float) -> bool:
+def _repeats(batch: Batch) -> bool:
     """Reset a batch for another run, if that is safe and there is time; return whether it was."""
     now = time.monotonic()
-    return now + 2 * PAUSE < deadline and batch.repeat(now)
+    return now + 2 * PAUSE < batch.deadline and batch.repeat(now)
 
 
 class _Forks:

@@ -19,6 +19,7 @@ from tests.script_calls import calls_of, map_of
 
 KEYS = Keys("api")
 KEEP = Retention(10, 1000, 60.0)
+BIG = KEEP._replace(max_bytes=10**7)
 HELLO = Message(0, "hello", "HELLO")
 SEAT = NodeCommands(KEYS, "node", lease=15.0, expiry=60.0)
 
@@ -81,17 +82,32 @@ def test_a_message_to_everybody_names_only_exclusions() -> None:
     assert call.args[5:] == (b"\x92\xa1a\xa1b", "")
 
 
-@pytest.mark.parametrize(("retention", "per_id", "before"), [(None, 1, 6), (KEEP, 3, 9)])
+@pytest.mark.parametrize(
+    ("retention", "size", "per_id", "before", "counts"),
+    [
+        (None, 10**6, 1, 6, [200, 200, 50]),
+        (KEEP, 100, 3, 9, [*[50] * 9]),
+        (BIG, 6_000, 3, 9, [*[43] * 10, 20]),
+        (BIG, 10**6, 3, 9, [1] * 450),
+    ],
+)
 def test_many_recipients_take_several_calls_of_one_message(
-    retention: Retention | None, per_id: int, before: int
+    retention: Retention | None, size: int, per_id: int, before: int, counts: list[int]
 ) -> None:
     ids = [str(n) for n in range(450)]
-    sent = prepare(HELLO, ids, retention=retention)
+    sent = prepare(Message(0, "x" * size), ids, retention=retention)
     calls = calls_to_send(sent)
-    assert [(len(call.keys) - 3) / per_id for call in calls] == [200, 200, 50]
+    assert [(len(call.keys) - 3) / per_id for call in calls] == counts
     assert {call.args[2] for call in calls} == {sent.message_id}
     assert {call.keys[2] for call in calls} == {KEYS.done(sent.message_id)}
     assert [id for call in calls for id in call.args[before:]] == ids
+
+
+def test_the_calls_of_one_message_are_steps_and_those_of_several_are_not() -> None:
+    ids = [str(n) for n in range(120)]
+    sent = [prepare(HELLO, some, retention=KEEP) for some in (["a"], ids, ["b"], "*", ids, ids[:50])]
+    assert [*dispatching(KEYS, sent).steps] == [2, 3, 7, 8]
+    assert not dispatching(KEYS, sent[2:4]).steps
 
 
 def test_what_was_stored_says_where_and_what_it_displaced() -> None:
@@ -145,7 +161,7 @@ def test_a_receipt_says_for_each_id_where_its_message_went() -> None:
 def test_replies_to_several_calls_become_one_receipt() -> None:
     ids = [str(n) for n in range(201)]
     receipt, *_ = DispatchCalls.of(KEYS, prepare(HELLO, ids)).outcome([[2, *[1] * 200], [1, 0]])
-    assert receipt.nodes == 3
+    assert receipt.nodes == 2
     assert list(receipt.deliveries) == ids
     assert receipt.deliveries["200"] == Delivery(False, 0, "offline")
 
@@ -166,7 +182,7 @@ def test_each_message_of_a_batch_gets_its_own_replies() -> None:
     batch = dispatching(KEYS, [prepare(HELLO, ids) for ids in (["a"], [], many, "*")])
     assert len(batch.commands) == 4
     receipts = batch.read([[1, 1], [1, *[1] * 200], [1, 1], 3])
-    assert [receipt.nodes for receipt in receipts] == [1, 0, 2, 3]
+    assert [receipt.nodes for receipt in receipts] == [1, 0, 1, 3]
     assert [len(receipt.deliveries) for receipt in receipts] == [1, 0, 201, 0]
 
 

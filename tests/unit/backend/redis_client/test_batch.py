@@ -147,3 +147,25 @@ def test_errors_of_a_first_attempt_stay_what_they_are() -> None:
     refused, unavailable = BackendRefused("no"), BackendUnavailable("no connection")
     assert isinstance(batch.doubting(refused), BackendRefused)
     assert str(batch.doubting(unavailable)) == str(unavailable)
+
+
+def test_each_step_is_written_when_the_one_before_has_its_replies() -> None:
+    batch = Batch(COMMANDS, is_repeatable=True, steps=[1])
+    assert batch.begin(0.0) == COMMANDS[:1]
+    assert batch.add(1)
+    assert (batch.missing, batch.lacks_scripts) == (range(1, 3), False)
+    answer(batch, [UNKNOWN, 3])
+    assert (batch.missing, batch.lacks_scripts) == ([1], True)
+    answer(batch, [2])
+    assert (batch.replies, batch.missing, batch.lacks_scripts) == ([1, 2, 3], [], False)
+    assert batch.repeat(0.0)
+    assert batch.begin(0.0) == COMMANDS[:1]
+
+
+def test_a_step_that_is_not_due_yet_was_not_carried_out() -> None:
+    batch = Batch(COMMANDS, steps=[1, 2])
+    for _ in range(2):
+        answer(batch, [UNKNOWN])
+    failure = batch.failure("redis")
+    assert failure is not None
+    assert not failure.maybe_sent
