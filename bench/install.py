@@ -91,6 +91,7 @@ def _run(
     name: str, command: Sequence[str], environment: Mapping[str, str] | None = None, seconds: float = _SECONDS
 ) -> None:
     what = f"{Path(command[0]).name} {command[1]}"
+    print(f"setting up {name}: {what}", file=sys.stderr, flush=True)
     try:
         done = subprocess.run(
             command,
