@@ -333,7 +333,32 @@ async def test_messages_to_everybody_of_one_turn_leave_in_one_write() -> None:
     numbered = [body[:-1] + place for body, place in zip(plain, places, strict=True)]
     without = [frame for n, frame in enumerate(numbered) if n != 2]
     assert [each.written for _, each in world.clients] == [numbered, plain, numbered, without, numbered]
+    subscription = world.clients[2][0].subscription
+    assert subscription is not None
+    subscription.congested()
+    assert subscription.broadcasts_written is not None
+    assert subscription.broadcasts_written.sequence == 5
     await world.node.stop()
+
+
+async def test_what_has_begun_takes_no_further_message_and_is_written_once() -> None:
+    node = Node()
+    await node.start()
+    clients = [Client(joins=True) for _ in range(3)]
+    connections = [node.connect(client, "/", {}, None) for client in clients]
+    for client in clients:
+        client.written.clear()
+    with slices_of(0):
+        node.fanout.deliver(prepare(Message(0, 1), "*"))
+        await asyncio.sleep(0)
+        assert [len(client.written) for client in clients] == [1, 0, 0]
+        node.fanout.deliver(prepare(Message(0, 2), "*"))
+        connections[0].send(Message(0, 3))
+        for _ in range(MANY):
+            await asyncio.sleep(0)
+    got = [[json.loads(frame)["d"] for frame in client.written] for client in clients]
+    assert got == [[1, 2, 3], [1, 2], [1, 2]]
+    await node.stop()
 
 
 async def test_one_write_has_a_bounded_size_and_a_large_message_goes_alone() -> None:
@@ -427,6 +452,10 @@ async def test_hooks_learn_of_each_message_of_a_burst_when_it_is_written() -> No
     await world.burst(["a"], [True] * 5)
     await world.turns(MANY)
     assert told == [(1, 1, 1), (2, 1, 2), (3, 1, 5), (4, 1, 5), (5, 1, 5)]
+    for _ in range(2):
+        await world.dispatch(["*"], [], sync=True)
+    await world.turns(MANY)
+    assert told[5:] == [(6, 1, 6), (7, 1, 7)]
     client.writes.clear()
     for _ in range(4):
         world.node.fanout.deliver(prepare(Message(0, "x" * send_queue.JOINED_BYTES), ["a"]))

@@ -152,8 +152,9 @@ def test_gathered_frames_leave_in_one_write_at_the_latest_before_a_close(
     for payload in (b"1", b"2"):
         queue.write(payload)
     write(queue)
-    queue.write_gathered()
     assert (transport.written, transport.writes) == ([b"1", b"2"], [2])
+    assert queue.write_joined == transport.write_joined
+    queue.write_gathered()
     queue.write(b"3")
     assert transport.writes == [2, 1]
 
