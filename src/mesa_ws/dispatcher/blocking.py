@@ -43,7 +43,7 @@ class Dispatcher:
         namespace: the cluster to dispatch to; clusters of different namespaces never meet.
         sync: True, False, `{"enabled": ...}` or `Sync(...)`: whether messages are kept for
             recipients who are away, and for how long.
-        timeout: seconds for one dispatch, connecting included.
+        timeout: seconds for one dispatch, connecting included; through Redis, to many ids, for each step.
         key: the key of the dispatch API; only with an `http(s)` URL.
         wire: how the servers talk through Redis: `"native"`, or `"mesa1"` as @cryb/mesa 1.x does.
             It has to be that of the servers.

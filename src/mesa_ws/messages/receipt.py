@@ -46,7 +46,7 @@ class Receipt(NamedTuple):
     Attributes:
         message_id: names the dispatch.
         deliveries: by id; empty for a message to everybody.
-        nodes: server nodes that the backend handed the message to.
+        nodes: server nodes that the backend handed the message to; at least so many where there are many ids.
     """
 
     message_id: str
