@@ -174,8 +174,7 @@ class Batch:
     @property
     def is_part_done(self) -> bool:
         """Whether Redis may have run a command: it did not refuse all, or a run before had no outcome."""
-        begun = self.replies[: self._end]
-        done = (not isinstance(reply, RedisError) or is_partial(reply) for reply in begun)
+        done = (not isinstance(reply, RedisError) or is_partial(reply) for reply in self.replies)
         return self.is_doubtful or (self._is_written and any(done))
 
     def doubting(self, error: MesaError) -> MesaError:
