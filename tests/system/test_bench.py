@@ -110,8 +110,8 @@ def test_it_counts_the_commands_of_a_dispatch(results: Path) -> None:
     rows = json.loads((results / "outbox.json").read_text())["rows"]
     commands = {row[0]: row[1] for row in rows}
     assert commands["one id online, sync"] == commands["one id away, sync"] == "1"
-    assert commands["200 ids online, sync"] == "1"
-    assert commands["1,000 ids online, sync"] == "5"
+    assert commands["200 ids online, sync"] == "4"
+    assert commands["1,000 ids online, sync"] == "20"
 
 
 def test_it_says_what_sync_costs_dispatchers(results: Path) -> None:
