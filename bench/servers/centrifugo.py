@@ -4,6 +4,7 @@ Arguments: its program; optionally the URL of a Redis, and `sync` to have messag
 each user's channel. One message a turn is one request; several a turn are one batch.
 """
 
+import ctypes
 import json
 import signal
 import subprocess
@@ -24,6 +25,9 @@ program, redis, sync = (*sys.argv[1:], *("", "", "")[len(sys.argv) - 1 :])
 PATIENCE = 15.0
 LONG = "3600s"
 """Between two Pings."""
+
+_PR_SET_PDEATHSIG = 1  # Linux, prctl(2)
+_libc = ctypes.CDLL(None)
 
 HISTORY = {"history_size": 1_000, "history_ttl": "3600s", "force_recovery": True}
 
@@ -51,13 +55,23 @@ def config(port: int) -> dict[str, Any]:
     }
 
 
+def _end_with_parent() -> None:
+    """Have this process killed when its parent has ended, however that ended."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 @contextmanager
 def running(port: int) -> Iterator[int]:
     """Run Centrifugo until the block ends; return the id of its process."""
     with TemporaryDirectory() as folder:
         path = Path(folder, "config.json")
         path.write_text(json.dumps(config(port)))
-        process = subprocess.Popen([program, "-c", str(path)], stdin=subprocess.DEVNULL, stdout=sys.stderr)
+        process = subprocess.Popen(
+            [program, "-c", str(path)],
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr,
+            preexec_fn=_end_with_parent,  # noqa: PLW1509  # this program has one thread
+        )
         try:
             yield process.pid
         finally:
