@@ -148,6 +148,19 @@ def test_the_newest_message_stays_whatever_its_size(runner: ScriptRunner) -> Non
     assert bodies(runner.page()) == [bytes(100)]
 
 
+def test_a_list_that_is_longer_than_its_numbers_is_set_aside_without_the_new_message(
+    runner: ScriptRunner,
+) -> None:
+    first, outbox = runner.fill(2), runner.keys.outbox("alice")
+    for raw in runner.client.lrange(outbox, 0, -1):
+        runner.client.rpush(outbox, raw)
+    position = runner.dispatch(body=b"new").deliveries["alice"].position
+    assert position is not None
+    assert (position.epoch != first.epoch, position.sequence) == (True, 1)
+    assert bodies(runner.page()) == [b"new"]
+    assert runner.client.llen(runner.keys.set_aside("alice")) == 4
+
+
 def test_what_was_acknowledged_is_not_displaced(runner: ScriptRunner) -> None:
     runner.join("other")
     runner.page(node="other")  # has proven nothing, so that all stay

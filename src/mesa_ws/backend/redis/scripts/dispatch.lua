@@ -42,8 +42,11 @@ local stored
 -- Store the message for a recipient; returns how many unacknowledged ones were dropped to make room.
 local function store(n)
   local id = ARGV[FIRST - 1 + n]
-  local box = open_box(KEYS[3 * n + 1], KEYS[3 * n + 2], id, host, false, KEYS[3 * n + 3])
-  append(box, ARGV[3], ARGV[4], limits, host.now)
+  local box = open_box(KEYS[3 * n + 1], KEYS[3 * n + 2], id, host, 'append', KEYS[3 * n + 3])
+  if not append(box, ARGV[3], ARGV[4], limits, host.now) then
+    set_aside(box, host)
+    append(box, ARGV[3], ARGV[4], limits, host.now)
+  end
   local last = #news
   news[last + 1], news[last + 2], stored = id, box.e .. ':' .. box.s, box
   local displaced = make_room(box, limits)

@@ -192,19 +192,24 @@ local function existing_box(position, outbox)
   return type(box.len) == 'number' and box.len <= box.s and box or nil
 end
 
--- Whether the list is intact, as far as its head shows. Expired entries at the head are dropped.
-local function load_list(box, now)
+-- Whether the list is intact, as far as its head shows. Expired entries at the head are dropped. A caller that
+-- appends learns the length then.
+local function load_list(box, now, appends)
   local raw = try('LINDEX', box.o, '0')
   if type(raw) == 'table' then return false end
   if not raw or not box.e then return true end
-  local len, over, _, expires = redis.call('LLEN', box.o), 0, nil, nil
+  local _, expires, _, before = read_entry(raw)
+  box.before = before
+  if appends and expires and expires > now then return true end
+  local len, over = redis.call('LLEN', box.o), 0
   if len > box.s then return false end
-  repeat
-    _, expires, _, box.before = read_entry(raw or redis.call('LINDEX', box.o, over))
-    if not expires then return false end
-    if expires > now then break end
-    over, raw = over + 1, nil
-  until over == len
+  while expires and expires <= now and over < len do
+    over = over + 1
+    if over < len then
+      _, expires, _, box.before = read_entry(redis.call('LINDEX', box.o, over))
+    end
+  end
+  if not expires then return false end
   if over > 0 then redis.call('LTRIM', box.o, over, -1) end
   box.len = len - over
   return true
@@ -217,14 +222,15 @@ local function set_aside(box, host) -- rare
   begin(box, host)
 end
 
--- Open the outbox of an id; save() has to follow. A visit does not create it; a caller that creates it may
--- pass the user key, which holds the epochs of the id's connections.
-local function open_box(m, o, id, host, visits, user, is_wire2)
+-- Open the outbox of an id, to 'visit' it, to 'append' to it, or for something else; save() has to follow. A visit
+-- does not create it; a caller that creates it may pass the user key, which holds the epochs of the id's
+-- connections. After 'append', its length is not known before append().
+local function open_box(m, o, id, host, purpose, user, is_wire2)
   local box, is_intact = load_hash(m, o, id)
-  if not is_intact or not load_list(box, host.now) then
+  if not is_intact or not load_list(box, host.now, purpose == 'append') then
     set_aside(box, host)
   elseif not box.e then
-    found(box, host, visits, user, is_wire2)
+    found(box, host, purpose == 'visit', user, is_wire2)
   elseif box.r ~= host.id and box.r ~= read_run(host, box.m) then -- the run usually still has its first id
     fork(box, host)
   end
@@ -329,8 +335,17 @@ local function save_with_number(box, ttl) -- rare
   save(box, ttl)
 end
 
+-- Take a number back whose message was not appended, and end the script; or one whose message made the list longer
+-- than there are numbers, which shows that it is corrupt.
+local function take_back(box, top, total, length) -- rare
+  redis.call('HSET', box.m, 's', top, 't', total)
+  if type(length) == 'table' then error(length) end
+  redis.call('LTRIM', box.o, 0, -2)
+end
+
 -- Append a message under the next number: both are written, or neither is, and then the script ends. The
--- number comes first, since it can be taken back by the command that has just been allowed.
+-- number comes first, since it can be taken back by the command that has just been allowed. Returns false where the
+-- list is corrupt, which set_aside() cures.
 local function append(box, id, body, limits, now)
   local top, total = box.s, box.t
   box.s, box.t = top + 1, total + #body
@@ -342,11 +357,12 @@ local function append(box, id, body, limits, now)
   end
   local header = struct.pack(ENTRY, now, now + limits.ttl, box.t, #id)
   local length = redis.pcall('RPUSH', box.o, header .. id .. body)
-  if type(length) == 'table' then
-    redis.call('HSET', box.m, 's', top, 't', total)
-    error(length)
+  if type(length) == 'table' or length > box.s then
+    take_back(box, top, total, length)
+    return false
   end
   box.len = length
+  return true
 end
 
 -- After append(): drop the oldest messages if there are too many. Returns how many of those had not been
