@@ -47,7 +47,7 @@ OUTBOX = ("dispatch", "attach", "purge", "announce", "broadcasts")
 MUTANTS = (
     Mutant("numbers of another run are continued", "box.r ~= host.id and", "false and", OUTBOX),
     Mutant("a run outlives a promotion", " or was_replica then", " then", OUTBOX),
-    Mutant("a run outlives its process", "process ~= known[3] or ", "", OUTBOX),
+    Mutant("a run outlives its process", "process ~= last_process or ", "", OUTBOX),
     Mutant("a first replica begins another run", "or was_replica then", "or true then", OUTBOX),
     Mutant("a rollback is not told", "ended, rollback_name(box.r)", "ended, ''", ("attach", "broadcasts")),
     Mutant(
@@ -57,9 +57,7 @@ MUTANTS = (
         ("attach",),
         is_split=True,
     ),
-    Mutant(
-        "a dispatch is not remembered", "if message.remember == '0' or #news == 0", "if true", ("dispatch",)
-    ),
+    Mutant("a dispatch is not remembered", "if ARGV[5] == '0' or count == 0", "if true", ("dispatch",)),
     Mutant(
         "an expired lease lets a node attach",
         "if not lease_reader(KEYS[1], now_ms())(node)",
@@ -105,7 +103,7 @@ MUTANTS = (
     Mutant("what outlives its time is not counted", "\nnote_dropped(box)\n", "\n", ("dispatch", "attach")),
     Mutant(
         "what is sent to everybody is not remembered",
-        "if message.remember == '0' or #news == 0",
+        "if ARGV[5] == '0' or count == 0",
         "if true",
         ("announce",),
     ),
