@@ -99,6 +99,7 @@ class User42:
         with pytest.raises((ConnectionClosed, AuthenticationFailed)):
             async with asyncio.timeout(LIMIT):
                 await self.client.wait_closed()
+        await until(lambda: bool(self.codes))  # handlers may be called a little later
         return self.codes[-1]
 
 
