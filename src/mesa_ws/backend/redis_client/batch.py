@@ -62,7 +62,7 @@ class Batch:
             time, since written bytes may take a while to arrive.
         proof: the durability to ask for afterwards, on the same connection.
         steps: positions of commands that are written when all before them have been replied to, so that other
-            clients of Redis have their turn in between.
+            clients of Redis have their turn in between. After an error no further step is written.
 
     Attributes:
         replies: the replies, including errors of Redis.
@@ -156,10 +156,15 @@ class Batch:
             return False
         self.missing, self.lacks_scripts = self._again, bool(self._again)
         self._is_written = len(self._again) < self._end
-        if not self._again and self._end < len(self.commands):
+        if not self._again and self._end < len(self.commands) and not self._has_failed:
             start, self._end = self._end, next(self._later, len(self.commands))
             self.missing = range(start, self._end)
         return True
+
+    @property
+    def _has_failed(self) -> bool:
+        """Whether a command was refused, so that no later step may run: it may build on this one."""
+        return self.has_errors and any(isinstance(reply, RedisError) for reply in self.replies)
 
     def repeat(self, now: float) -> bool:
         """Reset the batch for another connection; return whether a repeat is safe."""

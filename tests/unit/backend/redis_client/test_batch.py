@@ -169,3 +169,14 @@ def test_a_step_that_is_not_due_yet_was_not_carried_out() -> None:
     failure = batch.failure("redis")
     assert failure is not None
     assert not failure.maybe_sent
+
+
+def test_no_step_follows_one_that_was_refused() -> None:
+    """An order counts as given only with its revocation: a repetition of a given one revokes nothing."""
+    batch = Batch(COMMANDS, steps=[1, 2])
+    answer(batch, [UNKNOWN])
+    answer(batch, [1])
+    assert list(batch.missing) == [1]
+    answer(batch, [ReadOnlyError("READONLY")])
+    assert (list(batch.missing), batch.replies[2]) == ([], None)
+    assert isinstance(batch.failure("redis"), BackendUnavailable)
