@@ -1,27 +1,24 @@
 """Dispatches that Redis remembers are sent again when their connection broke; others never are."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
 
 import pytest
 import redis.asyncio
 from msgspec.structs import replace
 
 from mesa_ws.backend.queries import Peek
-from mesa_ws.backend.redis import AsyncRedisBus, BlockingRedisBus, RedisBackend
+from mesa_ws.backend.redis import AsyncRedisBus, RedisBackend
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.errors import BackendUnavailable
 from mesa_ws.messages.envelope import Envelope, Retention, prepare
 from mesa_ws.messages.message import Message
-from mesa_ws.messages.receipt import Receipt
 from tests.contract.cluster import LIMIT, Node, heard
 from tests.system.proxy import Proxy
+from tests.system.redis.conftest import Dispatch
 from tests.system.waiting import until
 
 KEEP = Retention(100, 1_000_000, 60.0)
-
-Dispatch = Callable[[Sequence[Envelope]], "asyncio.Task[list[Receipt]]"]
 
 
 def kept(data: object) -> Envelope:
@@ -40,20 +37,6 @@ async def node(redis_url: str, namespace: str) -> AsyncIterator[Node]:
     await node.backend.attach("alice", 1)
     yield node
     await node.backend.aclose()
-
-
-@pytest.fixture(params=["asyncio", "threads"])
-async def dispatch(request: pytest.FixtureRequest, proxy: Proxy, namespace: str) -> AsyncIterator[Dispatch]:
-    """Starts a dispatch through the proxy, by either bus."""
-    async with AsyncExitStack() as stack:
-        if request.param == "asyncio":
-            bus = AsyncRedisBus(proxy.url, namespace=namespace, timeout=LIMIT)
-            stack.push_async_callback(bus.aclose)
-            yield lambda envelopes: asyncio.create_task(bus.dispatch(envelopes))
-        else:
-            blocking = BlockingRedisBus(proxy.url, namespace=namespace, timeout=LIMIT)
-            stack.callback(blocking.close)
-            yield lambda envelopes: asyncio.create_task(asyncio.to_thread(blocking.dispatch, envelopes))
 
 
 async def test_a_stored_message_whose_reply_was_lost_is_sent_again_and_stored_once(

@@ -2,14 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import redis
 
-from mesa_ws.backend.redis import AsyncRedisBus, BlockingRedisBus
+from mesa_ws.backend.redis import AsyncRedisBus
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.wire import NativeHandshake
 from mesa_ws.backend.redis_client import connection, pool
@@ -21,35 +20,24 @@ from mesa_ws.backend.redis_client.pool import Pool
 from mesa_ws.errors import BackendUnavailable
 from mesa_ws.messages.envelope import Envelope, Retention, prepare
 from mesa_ws.messages.message import Message
-from mesa_ws.messages.receipt import Receipt
 from tests.contract.cluster import LIMIT
 from tests.system.proxy import Proxy
+from tests.system.redis.conftest import Dispatch
 from tests.system.waiting import until
 
 MANY = [f"id-{n}" for n in range(120)]
 SHORT = 1.0
-
-Dispatch = Callable[[Sequence[Envelope]], "asyncio.Task[list[Receipt]]"]
 
 
 def kept(ids: Sequence[str] = MANY, data: object = None) -> Envelope:
     return prepare(Message(0, data), ids, retention=Retention(100, 10_000_000, 60.0))
 
 
-@pytest.fixture(params=["asyncio", "threads"])
-async def dispatch(request: pytest.FixtureRequest, proxy: Proxy, namespace: str) -> AsyncIterator[Dispatch]:
+@pytest.fixture
+async def dispatch(dispatch: Dispatch) -> Dispatch:
     """Starts a dispatch, by either bus, which is connected."""
-    async with AsyncExitStack() as stack:
-        if request.param == "asyncio":
-            bus = AsyncRedisBus(proxy.url, namespace=namespace, timeout=LIMIT)
-            stack.push_async_callback(bus.aclose)
-            await bus.dispatch([kept(["first"])])
-            yield lambda envelopes: asyncio.create_task(bus.dispatch(envelopes))
-        else:
-            blocking = BlockingRedisBus(proxy.url, namespace=namespace, timeout=LIMIT)
-            stack.callback(blocking.close)
-            await asyncio.to_thread(blocking.dispatch, [kept(["first"])])
-            yield lambda envelopes: asyncio.create_task(asyncio.to_thread(blocking.dispatch, envelopes))
+    await dispatch([kept(["first"])])
+    return dispatch
 
 
 @pytest.fixture
