@@ -25,6 +25,10 @@ TTL_MS = 20_000 + SLACK_MS
 ROUNDS = 100
 """Rounds after which nodes that are still busy will never finish; they need eight at most."""
 
+NEVER_REACHED = 100_000
+"""Messages by which a position is ahead of an outbox so that it is never given out, not even before the login
+is carried out."""
+
 Claim = Literal["own", "none", "stale", "foreign", "made up", "beyond"]
 """Position of a device at login; a 1.x client has none, and `made up` makes it want nothing stored."""
 
@@ -203,7 +207,7 @@ class World(Cluster):
         if claim == "made up":
             return Position("0123456789abcdef", 1)
         own = self._watch.seen(device.id)
-        return Position(own.epoch, own.top + 1) if claim == "beyond" and own else None
+        return Position(own.epoch, own.top + NEVER_REACHED) if claim == "beyond" and own else None
 
     def serve(self, node: Node) -> None:
         """Let a node and its devices finish all their work."""
