@@ -28,7 +28,8 @@ class Watch:
         proven: returns the acknowledged positions of the living connections of an id on a node.
 
     Attributes:
-        handled: by id, names of messages that some device has handled.
+        handled: by id, names of messages that some device has handled, or says that it has.
+        made_up: by id, positions that devices made up, above all that were given out.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Watch:
         self._heir: Watch | None = None
         self._ever_given: dict[str, set[str]] = {id: set() for id in BOXES}
         self.handled: dict[str, set[str]] = {id: set() for id in BOXES}
+        self.made_up: dict[str, set[Position]] = {id: set() for id in BOXES}
 
     def seen(self, id: str) -> Seen | None:
         """Return the outbox of an id at the last check."""
@@ -82,7 +84,8 @@ class Watch:
     def fork(self, store: Store) -> "Watch":
         """Copy the expected state to another master, which does not follow later changes."""
         heir = Watch(store, self._window, self._proven)
-        heir._meanings, heir._ever_given, heir.handled = self._meanings, self._ever_given, self.handled
+        heir._meanings, heir._ever_given = self._meanings, self._ever_given
+        heir.handled, heir.made_up = self.handled, self.made_up
         heir._patience = self._patience
         heir._runs, heir._runs_of = self._runs, self._runs_of
         self._heir = heir
@@ -194,7 +197,17 @@ class Watch:
         page = Page.of(reply)
         self._check_rollback(request.id, request.position, page)
         self._check_page(request, page, before.acknowledged if before else 0)
+        if request.position in self.made_up[request.id] and page.status != "reset":
+            self._believe(request.id, page.start)
         return page
+
+    def _believe(self, id: str, sequence: int) -> None:
+        """Note that a device claims messages which it may never have had, without a way to tell.
+
+        Its number was given out before its login was carried out, or its epoch has ended.
+        """
+        log = self._truths[id].log
+        self.handled[id].update(message.message_id for at, message in log.items() if at <= sequence)
 
     def _check_page(self, request: AttachRequest, page: Page, acknowledged: int) -> None:
         seen, truth, now = self.seen(request.id), self._truths[request.id], self._store.now_ms

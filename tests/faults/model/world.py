@@ -25,10 +25,6 @@ TTL_MS = 20_000 + SLACK_MS
 ROUNDS = 100
 """Rounds after which nodes that are still busy will never finish; they need eight at most."""
 
-NEVER_REACHED = 100_000
-"""Messages by which a position is ahead of an outbox so that it is never given out, not even before the login
-is carried out."""
-
 Claim = Literal["own", "none", "stale", "foreign", "made up", "beyond"]
 """Position of a device at login; a 1.x client has none, and `made up` makes it want nothing stored."""
 
@@ -149,7 +145,7 @@ class World(Cluster):
             return
         self.reach(node)
         position = self._claim(device, claim)
-        is_own = device.is_wire2 and not device.skips_stored and claim in {"own", "stale"}
+        is_own = device.is_wire2 and not device.skips_stored and claim in {"own", "stale", "beyond"}
         device.begin(position if is_own else None)
         connection = Connection(device, device.id, node.name)
         device.connection = connection
@@ -207,7 +203,11 @@ class World(Cluster):
         if claim == "made up":
             return Position("0123456789abcdef", 1)
         own = self._watch.seen(device.id)
-        return Position(own.epoch, own.top + NEVER_REACHED) if claim == "beyond" and own else None
+        if claim != "beyond" or own is None:
+            return None
+        position = Position(own.epoch, own.top + 1)
+        self._watch.made_up[device.id].add(position)
+        return position
 
     def serve(self, node: Node) -> None:
         """Let a node and its devices finish all their work."""
