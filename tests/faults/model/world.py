@@ -193,10 +193,8 @@ class World(Cluster):
     def _claim(self, device: Device, claim: Claim) -> Position | None:
         if not device.is_wire2 or device.skips_stored:
             return None
-        if claim == "own":
-            return device.position
-        if claim == "stale":
-            return device.history[0][0] if device.history else device.position
+        if claim in {"own", "stale"}:
+            return device.history[0][0] if claim == "stale" and device.history else device.position
         if claim == "foreign":
             other = self._watch.seen(IDS[1 - IDS.index(device.id)])
             return Position(other.epoch, other.top) if other else None

@@ -217,32 +217,43 @@ class Batch:
 
 
 class Group:
-    """Batches that are written together. Their replies settle them one after another.
+    """Batches that are written together, or in parts. Their replies settle them one after another.
 
     A batch is not settled that is not done, that waits for a proof, or that is repeatable and was answered
     by a former master.
 
     Args:
-        batches: at least one.
         where: name of the Redis in errors.
         master: the master that the connection leads to.
-        on_read: called when all replies are there.
+        on_read: called when all replies are there, and no more will be written.
+
+    Attributes:
+        batches: those that were written.
+        size: commands that were written.
     """
 
-    __slots__ = ("_at", "_on_read", "_where", "batches", "master")
+    __slots__ = ("_at", "_is_whole", "_on_read", "_where", "batches", "master", "size")
 
-    def __init__(
-        self, batches: Sequence[Batch], where: str, master: Master, on_read: Callable[["Group"], None]
-    ) -> None:
-        self.batches = batches
+    def __init__(self, where: str, master: Master, on_read: Callable[["Group"], None]) -> None:
+        self.batches: list[Batch] = []
+        self.size = 0
         self.master = master
         self._where = where
         self._on_read = on_read
         self._at = 0
+        self._is_whole = False
 
-    def begin(self, now: float) -> list[Command]:
-        """Return the commands to write now."""
-        return [command for batch in self.batches for command in batch.begin(now)]
+    def begin(self, batches: Sequence[Batch], now: float) -> list[Command]:
+        """Add batches; return the commands to write now."""
+        self.batches += batches
+        commands = [command for batch in batches for command in batch.begin(now)]
+        self.size += len(commands)
+        return commands
+
+    def close(self) -> None:
+        """Note that no more will be written."""
+        self._is_whole = True
+        self._look()
 
     def add(self, reply: Any) -> None:
         """Store the next reply."""
@@ -252,7 +263,10 @@ class Group:
         if not batch.missing and not (batch.is_repeatable and self.master.is_left):
             batch.settle_answered(self._where)
         self._at += 1
-        if self._at == len(self.batches):
+        self._look()
+
+    def _look(self) -> None:
+        if self._is_whole and self._at == len(self.batches):
             self._on_read(self)
 
 

@@ -173,6 +173,7 @@ class AsyncConnection(asyncio.Protocol):
         self._error: Exception | None = None
         self._arrived: asyncio.Future[None] | None = None
         self._transport.set_protocol(self)
+        self._transport.set_write_buffer_limits(0)  # uvloop would write at the end of the turn
         self._parser.feed(bytes(reader._buffer))
         if reader.at_eof():
             self.eof_received()
@@ -219,10 +220,12 @@ class AsyncConnection(asyncio.Protocol):
     ) -> None:
         """Write commands, and call functions with each reply, or with the error that ends it before.
 
-        An exception of `on_reply` ends it, too, as does the reply of a Redis that serves no client now.
+        More may be written before all replies are there; the last functions get them. An exception of
+        `on_reply` ends it, too, as does the reply of a Redis that serves no client now.
         """
         self.send(packed(commands))
-        self._awaited, self._on_reply, self._on_end = len(commands), on_reply, on_end
+        self._awaited += len(commands)
+        self._on_reply, self._on_end = on_reply, on_end
 
     def take_back(self) -> None:
         """Undo `ask`."""

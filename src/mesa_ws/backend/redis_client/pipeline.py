@@ -4,8 +4,10 @@ Callers queue batches and wait. What was queued in one turn of the event loop, o
 outstanding, is written as one group, and the next group follows when all its replies are there. So a
 cancelled batch never leaves its reply to another one, batches run in the order in which the calls started,
 and the pipeline knows of each batch whether it was written.
-The way of a batch is `carry_out`, `_begin`, `_write`, `Group.add`, `settle`. A task takes over where a group
-has to wait for more than its replies: for a connection, a proof, or a script that Redis does not know.
+The way of a batch is `carry_out`, `_end_turn`, `_begin`, `_write`, `Group.add`, `settle`. Of many batches in
+one turn the first are written while it goes on (`_write_ahead`), so that Redis works on them meanwhile. A
+task takes over where a group has to wait for more than its replies: for a connection, a proof, or a script
+that Redis does not know.
 
 When Sentinels name another master, the connection to the old one is closed as soon as its replies are
 read. A repeatable batch is not answered by a master that no longer counts: it runs on the new one.
@@ -43,6 +45,9 @@ from .master import Master
 from .resolver import MasterWatch
 
 T = TypeVar("T")
+
+AHEAD = 16
+"""Batches that are written before the turn of the event loop is over that has queued them."""
 
 MAX_BATCH = 128
 """Commands that are written at once, unless a single batch has more."""
@@ -82,6 +87,7 @@ class Pipeline:
         self._used_at: float | None = None
         self._queue: deque[Batch] = deque()
         self._is_busy = False  # whether `_begin` will look at the queue again
+        self._is_gathering = False  # whether `_end_turn` will, which may write more of the present group
         self._task: asyncio.Task[None] | None = None
         self._group: Group | None = None  # whose replies are outstanding
         self._talked: asyncio.Future[None] | None = None  # awaited by the task
@@ -158,7 +164,7 @@ class Pipeline:
 
     async def aclose(self) -> None:
         """Disconnect. Queued batches fail."""
-        self._is_closed = True
+        self._is_closed, self._is_gathering = True, False
         self._unfollow()
         if self._task is not None:
             self._task.cancel()
@@ -190,8 +196,53 @@ class Pipeline:
         if self._timer is None:
             self._timer = loop.call_at(batch.deadline, self._meet_deadlines, context=Context())
         if not self._is_busy:
-            self._is_busy = True
-            loop.call_soon(self._begin)
+            self._is_busy = self._is_gathering = True
+            loop.call_soon(self._end_turn)
+        elif self._is_gathering and len(self._queue) >= AHEAD:
+            self._write_ahead()
+
+    def _write_ahead(self) -> None:
+        """Write what this turn has queued so far, as the first parts of a group."""
+        group, batches = self._group, self._more_of_group()
+        if not batches:
+            return
+        self._talked = None
+        try:
+            self._write(batches, batches[-1].deadline)
+        except Exception as error:  # noqa: BLE001 - the caller of this batch has no part in it
+            if group is not None:
+                self._end_connection(error)
+            else:
+                self._is_gathering = False
+                self._start(self._serve_group(batches))
+
+    def _end_turn(self) -> None:
+        """Write the next group, or the rest of one whose first parts have been written."""
+        if not self._is_gathering:
+            return
+        self._is_gathering = False
+        group = self._group
+        if group is None:
+            self._begin()
+            return
+        try:
+            if batches := self._more_of_group():
+                self._write(batches, batches[-1].deadline)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._end_connection(error)
+        else:
+            self._limit_group(min(group.batches[-1].deadline, self._first_limit(group.batches)))
+            group.close()
+
+    def _more_of_group(self) -> list[Batch]:
+        """Take batches from the queue that can be written at once with the present group, or as a new one."""
+        room = MAX_BATCH - (self._group.size if self._group is not None else 0)
+        is_possible = self._is_ready and not any(batch.steps or batch.proof for batch in self._queue)
+        return self._next_group(room) if is_possible else []
+
+    def _end_connection(self, error: Exception) -> None:
+        if self._connection is not None:
+            self._connection.end(error)
 
     def _begin(self) -> None:
         """Write the next group, or have the task do so."""
@@ -204,7 +255,7 @@ class Pipeline:
         elif self._is_ready and all(batch.proof is None for batch in group):
             self._talked = None
             try:
-                self._write(group, min(group[-1].deadline, self._first_limit(group)))
+                self._write(group, min(group[-1].deadline, self._first_limit(group))).close()
             except Exception:  # noqa: BLE001 - the task meets and tells it
                 self._start(self._serve_group(group))
         else:
@@ -234,11 +285,11 @@ class Pipeline:
         is_current = not connection.is_ended and not connection.master.is_left
         return is_current and idle < self._address.max_idle
 
-    def _next_group(self) -> list[Batch]:
+    def _next_group(self, room: int = MAX_BATCH) -> list[Batch]:
         """Take batches from the queue, or one that has steps; those that were cancelled are never sent."""
         group, size = list[Batch](), 0
         now = asyncio.get_running_loop().time()
-        while self._queue and size < MAX_BATCH and not (group and (group[0].steps or self._queue[0].steps)):
+        while self._queue and size < room and not (group and (group[0].steps or self._queue[0].steps)):
             batch = self._queue.popleft()
             if batch.deadline <= now:
                 self._expire(batch)
@@ -432,17 +483,21 @@ class Pipeline:
         if not group:
             return
         self._talked = asyncio.get_running_loop().create_future()
-        self._write(group, due)
+        self._write(group, due).close()
         await self._talked
 
-    def _write(self, batches: list[Batch], due: float) -> None:
-        """Write the unsent commands of batches, whose replies have to be there at `due`."""
-        connection = self._connection
+    def _write(self, batches: list[Batch], due: float) -> Group:
+        """Write the unsent commands of batches, whose replies are due at a time; return their group."""
+        connection, group = self._connection, self._group
         if connection is None:
             raise RedisConnectionError(CLOSED)
         self._limit_group(due)
-        group = self._group = Group(batches, self._address.label, connection.master, self._on_read)
-        connection.ask(group.begin(asyncio.get_running_loop().time()), group.add, self._on_end)
+        if group is None:
+            group = Group(self._address.label, connection.master, self._on_read)
+        commands = group.begin(batches, asyncio.get_running_loop().time())
+        connection.ask(commands, group.add, self._on_end)
+        self._group = group
+        return group
 
     def _on_read(self, group: Group) -> None:
         """Go on after all replies to a group."""
@@ -466,7 +521,8 @@ class Pipeline:
         elif group is not None:
             self._group_due = math.inf
             self._give_up(group.batches, error)
-            self._begin()
+            if not self._is_gathering:
+                self._begin()
 
     def _repeat(self, group: Sequence[Batch], *, is_refused: bool = False) -> list[Batch]:
         """Put repeatable batches back to the front, or only doubtful ones; return the rest of the group."""
@@ -521,8 +577,7 @@ class Pipeline:
                 self._expire(batch)
         if self._group_due <= now:
             self._group_due = math.inf
-            if self._connection is not None:
-                self._connection.end(TimeoutError())
+            self._end_connection(TimeoutError())
         self._set_timer()
 
     def _expire(self, batch: Batch) -> None:

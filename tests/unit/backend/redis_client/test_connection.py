@@ -28,6 +28,9 @@ class MemoryTransport(asyncio.Transport):
     def set_protocol(self, protocol: object) -> None:
         """Do nothing: the test calls the protocol."""
 
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        """Do nothing: the test writes nothing."""
+
     def pause_reading(self) -> None:
         assert (self.reads, self.is_aborted) == (True, False)
         self.reads = False
