@@ -15,7 +15,7 @@ through a server's API and implements the buses alone.
 | `Inbox` | events of clients, kept in order for portals |
 """  # noqa: E501 - a row of a table
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -40,7 +40,7 @@ class AsyncBus(Protocol):
     that is remembered by its id may be sent again: recipients who have it do not get it twice.
     """
 
-    async def dispatch(self, envelopes: Sequence[Envelope]) -> list[Receipt]:
+    def dispatch(self, envelopes: Sequence[Envelope]) -> Awaitable[list[Receipt]]:
         """Send `envelopes` in one round trip and return a receipt for each.
 
         Cancelling is safe: the envelopes may still be sent, and no other call sees their reply.

@@ -207,8 +207,11 @@ def prepare(
     if retention is not None:
         _check_size(body, retention)
         remember = remember or REMEMBERED
-    how = durability, (), message.sync, policy, idempotency_key
-    return Envelope(checked, body, "message", message_id, retention, remember, *how)
+    # By position, which is quicker: every dispatch passes.
+    sync, key = message.sync, idempotency_key
+    return Envelope(
+        checked, body, "message", message_id, retention, remember, durability, (), sync, policy, key
+    )
 
 
 def prepare_all(

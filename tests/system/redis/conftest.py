@@ -22,7 +22,7 @@ async def dispatch(request: pytest.FixtureRequest, proxy: Proxy, namespace: str)
         if request.param == "asyncio":
             bus = AsyncRedisBus(proxy.url, namespace=namespace, timeout=LIMIT)
             stack.push_async_callback(bus.aclose)
-            yield lambda envelopes: asyncio.create_task(bus.dispatch(envelopes))
+            yield lambda envelopes: asyncio.ensure_future(bus.dispatch(envelopes))
         else:
             blocking = BlockingRedisBus(proxy.url, namespace=namespace, timeout=LIMIT)
             stack.callback(blocking.close)

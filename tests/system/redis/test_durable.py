@@ -208,7 +208,7 @@ async def test_what_waits_for_a_replica_holds_up_nothing_else(
     await until_replicas(client, 1)
     bus = AsyncRedisBus(own_redis.url, namespace=namespace, timeout=LIMIT)
     replica.freeze()
-    waiting = asyncio.create_task(bus.dispatch([kept("replicated")]))
+    waiting = asyncio.ensure_future(bus.dispatch([kept("replicated")]))
 
     async def is_stored() -> bool:
         return await stored(client) == 1

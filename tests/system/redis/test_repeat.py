@@ -82,7 +82,7 @@ async def test_a_message_is_sent_again_until_its_time_is_over(
     await bus.dispatch([kept("first")])
     proxy.loses_replies = True
     sent = kept("second")
-    sending = asyncio.create_task(bus.dispatch([sent]))
+    sending = asyncio.ensure_future(bus.dispatch([sent]))
     await node.until(sent.message_id)
 
     def is_over() -> bool:
@@ -121,7 +121,7 @@ async def test_messages_that_are_sent_again_stay_in_order(node: Node, proxy: Pro
     await bus.dispatch([kept("first")])
     proxy.loses_replies = True
     sent = [kept(n) for n in range(300)]
-    sending = [asyncio.create_task(bus.dispatch([envelope])) for envelope in sent]
+    sending = [asyncio.ensure_future(bus.dispatch([envelope])) for envelope in sent]
     await node.until(sent[0].message_id)
     proxy.loses_replies = False
     proxy.cut()

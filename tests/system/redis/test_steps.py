@@ -130,7 +130,8 @@ async def test_each_step_has_a_time_limit_of_its_own(redis_url: str, namespace: 
     pipeline, connections = Pipeline(address, handshake, SHORT), Pool(address, handshake)
 
     async def run(operation: "Operation[list[Any]]") -> list[Any]:
-        return await pipeline.carry_out(operation)
+        replies: list[Any] = await pipeline.carry_out(operation)
+        return replies
 
     async def run_in_thread(operation: "Operation[list[Any]]") -> list[Any]:
         return await asyncio.to_thread(connections.run, operation, time.monotonic() + SHORT)

@@ -1,9 +1,9 @@
 """Bus over Redis, for asyncio."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from ...concurrency.event_loops import PerLoop
 from ...errors import BackendUnavailable, Unsupported
@@ -80,7 +80,7 @@ class AsyncRedisBus:
         self._per_loop = PerLoop(make, _Connections.aclose, _Connections.abandon)
         self._is_closed = False
 
-    def dispatch(self, envelopes: Sequence[Envelope]) -> Coroutine[Any, Any, list[Receipt]]:
+    def dispatch(self, envelopes: Sequence[Envelope]) -> Awaitable[list[Receipt]]:
         """Dispatch `envelopes` in one round trip; see `AsyncBus.dispatch`."""
         return self._connections().run(self._wire.dispatching(envelopes))
 

@@ -194,25 +194,28 @@ def dispatching(keys: Keys, envelopes: Iterable[Envelope]) -> Operation[list[Rec
     The operation is repeatable while Redis remembers all message ids: a repetition stores nothing twice.
     """
     dispatches: list[DispatchCalls] = []
-    commands: list[Command] = []
     steps: list[int] = []
     levels: set[Durability] = set()
-    known_for = math.inf
+    known_for, start = math.inf, 0
     for envelope in envelopes:
         each = DispatchCalls.of(keys, envelope)
         if envelope.kind == "disconnect":
             each = each.with_order(keys)
         dispatches.append(each)
-        if len(each.commands) > each.begins + 1:
-            steps += range(len(commands) + each.begins + 1, len(commands) + len(each.commands))
-        commands += each.commands
+        end = start + len(each.commands)
+        if end > start + each.begins + 1:
+            steps += range(start + each.begins + 1, end)
+        start = end
         known_for = min(known_for, envelope.remember)
         if envelope.kind == "order":
             levels.add("replicated")
         elif envelope.durability != "memory":
             levels.add(envelope.durability)
+    is_one = len(dispatches) == 1
+    commands = dispatches[0].commands if is_one else [one for each in dispatches for one in each.commands]
     proof = Proof(levels, partial(_replicas, dispatches)) if levels else None
-    return Operation(commands, partial(_receipts, keys, dispatches), known_for > 0, proof, known_for, steps)
+    read = partial(_receipts, keys, dispatches)
+    return Operation(commands, read, known_for > 0, proof, known_for, steps or ())
 
 
 def warn_of_corruption(keys: Keys, ids: Iterable[str]) -> None:

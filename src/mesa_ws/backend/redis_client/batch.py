@@ -48,6 +48,9 @@ class CallMeter:
             self.unavailable += isinstance(error, BackendUnavailable)
 
 
+_NO_STEPS = iter(range(0))
+
+
 class Batch:
     """Commands that are written together, or in steps, and their replies.
 
@@ -70,7 +73,7 @@ class Batch:
         lacks_scripts: whether these are missing because Redis did not know their scripts.
         has_errors: whether Redis ever replied with an error.
         is_doubtful: whether the batch is being repeated because the outcome of its first run is unknown.
-        future: of the replies or a `BackendError`, once the batch is in the queue of a pipeline.
+        future: of the result or a `BackendError`, once the batch is in the queue of a pipeline.
         began: when it came there, by the clock of its event loop.
         deadline: of that future, by that clock.
         meter: counts the batch when it is settled, if it is a call.
@@ -82,9 +85,11 @@ class Batch:
         "meter", "missing", "proof", "replies", "steps",
     )  # fmt: skip
 
-    future: asyncio.Future[list[Any]]
+    future: asyncio.Future[Any]
     began: float
     deadline: float
+    _count: int
+    _again: Sequence[int]
 
     def __init__(
         self,
@@ -102,15 +107,13 @@ class Batch:
         self._reset()
         self.has_errors = self.is_doubtful = self._is_written = self.lacks_scripts = False
         self.meter: CallMeter | None = None
-        self._count = 0
-        self._again: list[int] = []
         self._known_for = known_for
         self._written_at: float | None = None
 
     def _reset(self) -> None:
         """Begin with the first step."""
         self.replies: list[Any] = [None] * len(self.commands)
-        self._later = iter(self.steps)
+        self._later = iter(self.steps) if self.steps else _NO_STEPS
         self._end = next(self._later, len(self.commands))
         self.missing: Sequence[int] = range(self._end)
 
@@ -138,7 +141,7 @@ class Batch:
         self._is_written = True
         if self._written_at is None:
             self._written_at = now
-        self._count, self._again = 0, []
+        self._count, self._again = 0, ()
         if len(self.missing) == len(self.commands):
             return self.commands
         return [self.commands[at] for at in self.missing]
@@ -150,7 +153,7 @@ class Batch:
         if isinstance(reply, RedisError):
             self.has_errors = True
             if isinstance(reply, NoScriptError):
-                self._again.append(missing[self._count])
+                self._again = [*self._again, missing[self._count]]
         self._count += 1
         if self._count < len(missing):
             return False
@@ -199,15 +202,23 @@ class Batch:
         return error
 
     def settle(self, error: Exception | None = None) -> None:
-        """Resolve the future with the replies, or with an error that has its cause."""
-        if self.future.done():
+        """Resolve the future with the result, or with an error that has its cause."""
+        future = self.future
+        if future.done():
             return
         if self.meter is not None:
-            self.meter.add(self.future.get_loop().time() - self.began, error)
+            self.meter.add(future.get_loop().time() - self.began, error)
         if error is None:
-            self.future.set_result(self.replies)
+            try:
+                future.set_result(self.result())
+            except Exception as raised:  # noqa: BLE001 - the caller gets it
+                future.set_exception(raised)
         else:
-            self.future.set_exception(error)
+            future.set_exception(error)
+
+    def result(self) -> Any:
+        """Return what the caller gets: the replies."""
+        return self.replies
 
     def settle_answered(self, where: str) -> None:
         """Settle a batch that has its replies, unless it waits for a proof."""
@@ -253,7 +264,8 @@ class Group:
     def close(self) -> None:
         """Note that no more will be written."""
         self._is_whole = True
-        self._look()
+        if self._at == len(self.batches):
+            self._on_read(self)
 
     def add(self, reply: Any) -> None:
         """Store the next reply."""
@@ -263,10 +275,7 @@ class Group:
         if not batch.missing and not (batch.is_repeatable and self.master.is_left):
             batch.settle_answered(self._where)
         self._at += 1
-        self._look()
-
-    def _look(self) -> None:
-        if self._is_whole and self._at == len(self.batches):
+        if self._at == len(self.batches) and self._is_whole:
             self._on_read(self)
 
 
@@ -289,3 +298,7 @@ class Operation(Batch, Generic[T]):
     ) -> None:
         super().__init__(commands, is_repeatable=is_repeatable, known_for=known_for, proof=proof, steps=steps)
         self.read = read
+
+    def result(self) -> T:
+        """Return what the caller gets: what `read` makes of the replies."""
+        return self.read(self.replies)

@@ -114,9 +114,10 @@ class Pipeline:
     ) -> list[Any]:
         """Run `commands`; see `carry_out`, and `Batch` for the arguments."""
         batch = Batch(commands, is_repeatable=is_repeatable, known_for=known_for, proof=proof)
-        return await self.carry_out(batch)
+        replies: list[Any] = await self.carry_out(batch)
+        return replies
 
-    def carry_out(self, batch: Batch) -> asyncio.Future[list[Any]]:
+    def carry_out(self, batch: Batch) -> asyncio.Future[Any]:
         """Run the commands of `batch` in order, with no others between them.
 
         Cancelling is safe; Redis may still run them.
@@ -614,10 +615,13 @@ class Pipelines:
         self.main, self.durable, self.heart = self._all
         self.durable.meter = self.heart.meter = self.main.meter
 
-    async def run(self, operation: Operation[T]) -> T:
-        """Run `operation`; see `Pipeline.execute`. Without commands it needs no connection."""
-        pipeline = self.main if operation.proof is None else self.durable
-        return operation.read(await pipeline.carry_out(operation) if operation.commands else [])
+    def run(self, operation: Operation[T]) -> asyncio.Future[T]:
+        """Run `operation`; see `Pipeline.carry_out`. Without commands it needs no connection."""
+        if not operation.commands:
+            operation.future = asyncio.get_running_loop().create_future()
+            operation.settle()
+            return operation.future
+        return (self.main if operation.proof is None else self.durable).carry_out(operation)
 
     async def aclose(self) -> None:
         """Disconnect all."""

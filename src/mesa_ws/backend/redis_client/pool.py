@@ -74,7 +74,7 @@ class Pool:
             except FOREIGN as error:
                 if not _repeats(operation):
                     raise failed_call(self._address.label, error, maybe_sent=operation.is_written) from error
-        return operation.read(operation.replies)
+        return operation.result()
 
     def borrow(self, deadline: float, *, is_new: bool = False) -> PooledConnection:
         """Return a connection, or one that is new; the caller gives it back, or gives it up if it failed.

@@ -33,7 +33,7 @@ def test_all_commands_are_unsent_at_first() -> None:
 def test_an_answered_exchange_has_its_replies() -> None:
     batch = Batch(COMMANDS)
     answer(batch, [1, None, b"x"])
-    assert (batch.replies, batch.missing, batch.is_written) == ([1, None, b"x"], [], True)
+    assert (batch.replies, batch.missing, batch.is_written) == ([1, None, b"x"], (), True)
     assert batch.failure("redis") is None
 
 
@@ -42,7 +42,7 @@ def test_only_unknown_scripts_are_sent_again() -> None:
     answer(batch, [1, UNKNOWN, UNKNOWN])
     assert [COMMANDS[at] for at in batch.missing] == COMMANDS[1:]
     answer(batch, [2, 3])
-    assert (batch.replies, batch.missing) == ([1, 2, 3], [])
+    assert (batch.replies, batch.missing) == ([1, 2, 3], ())
 
 
 def test_a_request_of_unknown_scripts_alone_was_not_carried_out() -> None:
@@ -157,7 +157,7 @@ def test_each_step_is_written_when_the_one_before_has_its_replies() -> None:
     answer(batch, [UNKNOWN, 3])
     assert (batch.missing, batch.lacks_scripts) == ([1], True)
     answer(batch, [2])
-    assert (batch.replies, batch.missing, batch.lacks_scripts) == ([1, 2, 3], [], False)
+    assert (batch.replies, batch.missing, batch.lacks_scripts) == ([1, 2, 3], (), False)
     assert batch.repeat(0.0)
     assert batch.begin(0.0) == COMMANDS[:1]
 
