@@ -211,8 +211,9 @@ def dispatching(keys: Keys, envelopes: Iterable[Envelope]) -> Operation[list[Rec
             levels.add("replicated")
         elif envelope.durability != "memory":
             levels.add(envelope.durability)
-    is_one = len(dispatches) == 1
-    commands = dispatches[0].commands if is_one else [one for each in dispatches for one in each.commands]
+    commands = dispatches[0].commands
+    if len(dispatches) > 1:
+        commands = [command for each in dispatches for command in each.commands]
     proof = Proof(levels, partial(_replicas, dispatches)) if levels else None
     read = partial(_receipts, keys, dispatches)
     return Operation(commands, read, known_for > 0, proof, known_for, steps or ())

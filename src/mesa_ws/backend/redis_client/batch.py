@@ -148,18 +148,19 @@ class Batch:
 
     def add(self, reply: Any) -> bool:
         """Store the next reply; return whether it was the last one to what `begin` returned."""
-        missing = self.missing
-        self.replies[missing[self._count]] = reply
+        missing, count = self.missing, self._count
+        self.replies[missing[count]] = reply
         if isinstance(reply, RedisError):
             self.has_errors = True
             if isinstance(reply, NoScriptError):
-                self._again = [*self._again, missing[self._count]]
-        self._count += 1
-        if self._count < len(missing):
+                self._again = [*self._again, missing[count]]
+        self._count = count = count + 1
+        if count < len(missing):
             return False
-        self.missing, self.lacks_scripts = self._again, bool(self._again)
-        self._is_written = len(self._again) < self._end
-        if not self._again and self._end < len(self.commands) and not self._has_failed:
+        self.missing = again = self._again
+        if again or self.lacks_scripts:
+            self.lacks_scripts, self._is_written = bool(again), len(again) < self._end
+        if not again and self._end < len(self.commands) and not self._has_failed:
             start, self._end = self._end, next(self._later, len(self.commands))
             self.missing = range(start, self._end)
         return True

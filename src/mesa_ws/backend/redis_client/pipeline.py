@@ -46,7 +46,7 @@ from .resolver import MasterWatch
 
 T = TypeVar("T")
 
-AHEAD = 16
+AHEAD = 32
 """Batches that are written before the turn of the event loop is over that has queued them."""
 
 MAX_BATCH = 128
