@@ -9,16 +9,26 @@ from typing import Any
 import msgspec
 
 from ...concurrency.retry import LimitedWarning
-from ...messages.envelope import Envelope, Retention
+from ...messages.envelope import Envelope, Kind, Retention
 from ...messages.order import RETENTION, Order, record_name
 from ...messages.receipt import Delivery, Position, Receipt
 from ...settings import Durability
 from ..outbox import BROADCASTS
 from ..redis_client.batch import Operation
-from ..redis_client.command import MAX_IDS, MAX_OUTBOXES, Arguments, Call, Command, chunks, ms
+from ..redis_client.command import (
+    MAX_IDS,
+    MAX_OUTBOXES,
+    Arguments,
+    Call,
+    Command,
+    Joint,
+    JointCall,
+    chunks,
+    ms,
+)
 from ..redis_client.durability import Proof
 from .keys import Keys
-from .scripts import ANNOUNCE, BROADCAST, DISPATCH, RELAY, REVOKE
+from .scripts import ANNOUNCE, BROADCAST, DISPATCH, RELAY, RELAY_MANY, REVOKE
 
 _log = logging.getLogger("mesa_ws.backend")
 
@@ -52,7 +62,7 @@ class DispatchCalls(msgspec.Struct, frozen=True, gc=False):
     """
 
     envelope: Envelope
-    commands: Sequence[Command]
+    commands: Sequence[Command | JointCall]
     begins: int = 0
 
     @classmethod
@@ -61,9 +71,11 @@ class DispatchCalls(msgspec.Struct, frozen=True, gc=False):
         if envelope.recipients.everybody:
             return cls(envelope, _to_everybody(keys, envelope))
         ids, retention = envelope.recipients.ids, envelope.retention
+        if retention is None and not envelope.remember:
+            return cls(envelope, _relays(keys, envelope, ids))
         shared = (keys.leases, keys.counters, keys.dispatches + envelope.message_id)
         args = message_args(keys, envelope)
-        commands: list[Command] = []
+        commands: list[Command | JointCall] = []
         if retention is None:
             for some in chunks(ids, MAX_IDS):
                 own, count = [keys.users + id for id in some], 3 + len(some)
@@ -112,6 +124,21 @@ class DispatchCalls(msgspec.Struct, frozen=True, gc=False):
                 if is_corrupt:
                     corrupt.append(id)
         return Receipt(envelope.message_id, deliveries, nodes), corrupt, refusal
+
+
+def _relays(keys: Keys, envelope: Envelope, ids: tuple[str, ...]) -> list[Command | JointCall]:
+    """Return the calls for a message that is neither stored nor known by its id."""
+    users, joint = keys.users, _relay(keys, envelope.kind, envelope.delivery)
+    message_id, body = envelope.message_id, envelope.body
+    return [
+        JointCall(joint, tuple([users + id for id in some]), (message_id, body, len(some), *some), len(body))
+        for some in chunks(ids, MAX_IDS)
+    ]
+
+
+@lru_cache(256)
+def _relay(keys: Keys, kind: Kind, delivery: str) -> Joint:
+    return Joint(RELAY_MANY, (keys.leases, keys.counters), (keys.channels, kind, delivery))
 
 
 def _to_everybody(keys: Keys, envelope: Envelope) -> list[Command]:

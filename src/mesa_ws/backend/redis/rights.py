@@ -11,6 +11,7 @@ from .scripts import (
     PORTAL_HEARTBEAT,
     REAP,
     RELAY,
+    RELAY_MANY,
     REPLY,
     REVIVE,
     SCRIPTS,
@@ -24,7 +25,8 @@ _OF_OPERATORS = (REVIVE, BACKLOG)
 
 def of_dispatcher(keys: Keys, *, stores: bool) -> Rights:
     """Return the rights that a dispatcher needs."""
-    scripts = (RELAY, BROADCAST, DISPATCH, ANNOUNCE) if stores else (RELAY, BROADCAST)
+    sending = (RELAY, RELAY_MANY, BROADCAST)
+    scripts = (*sending, DISPATCH, ANNOUNCE) if stores else sending
     places = (own_keys(keys), _everybody(keys)) if stores else (own_keys(keys),)
     return Rights(scripts, places, [own_channels(keys)])
 

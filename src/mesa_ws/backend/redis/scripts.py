@@ -50,6 +50,7 @@ def _script(name: str, *parts: str) -> Script:
 
 
 RELAY = _script("relay")
+RELAY_MANY = _script("relay_many")
 BROADCAST = _script("broadcast")
 ONLINE = _script("online")
 TALLY = _script("tally")
@@ -82,7 +83,7 @@ SET_ASIDE = _script("set_aside")
 LEAVE = _script("leave")
 
 SCRIPTS = (
-    *(RELAY, BROADCAST, ONLINE, TALLY, DETACH, HEARTBEAT, REAP, DEPART),
+    *(RELAY, RELAY_MANY, BROADCAST, ONLINE, TALLY, DETACH, HEARTBEAT, REAP, DEPART),
     *(DISPATCH, ANNOUNCE, ATTACH, ACK, BROADCASTS, HEADS, PURGE, IMPORT, WAITING),
     *(REVOKE, PROGRESS),
     *(APPEND, PORTAL_HEARTBEAT, SETTLE, OBSERVE, REPLY, REVIVE, BACKLOG, SET_ASIDE, LEAVE, RIGHTS),

@@ -3,6 +3,7 @@
 import asyncio
 import math
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any, Generic, TypeVar
@@ -10,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 
 from ...errors import BackendError, BackendRefused, BackendUnavailable, MesaError
-from .command import Command
+from .command import Command, JointCall, join, split_reply
 from .durability import Proof
 from .failures import failed_reply, is_of_no_master, is_partial
 from .master import Master
@@ -93,7 +94,7 @@ class Batch:
 
     def __init__(
         self,
-        commands: Sequence[Command],
+        commands: Sequence[Command | JointCall],
         *,
         is_repeatable: bool = False,
         known_for: float = math.inf,
@@ -136,7 +137,7 @@ class Batch:
         """Return until when to wait on a connection that may be dead, which leaves time for another one."""
         return now + min((deadline - now) / 2, self._known_for / 4) if self.is_repeatable else deadline
 
-    def begin(self, now: float) -> Sequence[Command]:
+    def begin(self, now: float) -> Sequence[Command | JointCall]:
         """Return the commands to write now: from here on Redis may run them."""
         self._is_written = True
         if self._written_at is None:
@@ -241,10 +242,10 @@ class Group:
 
     Attributes:
         batches: those that were written.
-        size: commands that were written.
+        size: commands and calls that were written.
     """
 
-    __slots__ = ("_at", "_is_whole", "_on_read", "_where", "batches", "master", "size")
+    __slots__ = ("_at", "_counts", "_is_whole", "_on_read", "_where", "batches", "master", "size")
 
     def __init__(self, where: str, master: Master, on_read: Callable[["Group"], None]) -> None:
         self.batches: list[Batch] = []
@@ -253,6 +254,7 @@ class Group:
         self._where = where
         self._on_read = on_read
         self._at = 0
+        self._counts = deque[int]()  # of calls that the next replies answer
         self._is_whole = False
 
     def begin(self, batches: Sequence[Batch], now: float) -> list[Command]:
@@ -260,7 +262,9 @@ class Group:
         self.batches += batches
         commands = [command for batch in batches for command in batch.begin(now)]
         self.size += len(commands)
-        return commands
+        joined, counts = join(commands)
+        self._counts += counts
+        return joined
 
     def close(self) -> None:
         """Note that no more will be written."""
@@ -270,6 +274,10 @@ class Group:
 
     def add(self, reply: Any) -> None:
         """Store the next reply."""
+        for each in split_reply(reply, self._counts.popleft()):
+            self._add(each)
+
+    def _add(self, reply: Any) -> None:
         batch = self.batches[self._at]
         if not batch.add(reply):
             return
@@ -290,7 +298,7 @@ class Operation(Batch, Generic[T]):
 
     def __init__(
         self,
-        commands: Sequence[Command],
+        commands: Sequence[Command | JointCall],
         read: Callable[[Sequence[Any]], T],
         is_repeatable: bool = True,
         proof: Proof | None = None,

@@ -1,7 +1,7 @@
 """Values for commands, scripts and the description of a server."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
@@ -119,6 +119,78 @@ class Call(NamedTuple):
         return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args)
 
 
+class Joint(NamedTuple):
+    """What calls have in common that one run of a script makes together.
+
+    The script takes the keys and arguments of all calls, then those of each, and replies with a list of their
+    replies, or with one error for all.
+    """
+
+    script: Script
+    keys: tuple[str, ...]
+    args: Arguments
+
+
+class JointCall(msgspec.Struct, frozen=True, gc=False):
+    """A call that may be made together with its neighbours that have the very same `joint`.
+
+    Attributes:
+        joint: what they have in common.
+        keys: its own keys, of which one run takes `MAX_IDS` from all.
+        args: its own arguments.
+        size: bytes of them that matter, of which one run takes `MAX_JOINT`.
+    """
+
+    joint: Joint
+    keys: tuple[str, ...]
+    args: Arguments
+    size: int
+
+
+MAX_JOINT = 64 * 1024
+"""Bytes of the calls that one run of a script makes, unless there is only one."""
+
+
+def join(commands: Iterable[Command | JointCall]) -> tuple[list[Command], list[int]]:
+    """Join neighbouring calls, in order.
+
+    Returns:
+        The commands to write; and for each the calls that its reply answers, or 0 where the reply is that of
+        the command itself. See `split_reply`.
+    """
+    parts: list[Command | list[JointCall]] = []
+    run: list[JointCall] = []
+    keys = size = 0
+    for command in commands:
+        if not isinstance(command, JointCall):
+            run = []
+            parts.append(command)
+            continue
+        keys, size = keys + len(command.keys), size + command.size
+        if run and command.joint is run[0].joint and keys <= MAX_IDS and size <= MAX_JOINT:
+            run.append(command)
+        else:
+            run, keys, size = [command], len(command.keys), command.size
+            parts.append(run)
+    joined = [_joined(part) if isinstance(part, list) else part for part in parts]
+    return joined, [len(part) if isinstance(part, list) else 0 for part in parts]
+
+
+def _joined(run: Sequence[JointCall]) -> Command:
+    script, keys, args = run[0].joint
+    count = len(keys)
+    own_keys = [key for call in run for key in call.keys]
+    own_args = [arg for call in run for arg in call.args]
+    return ("EVALSHA", script.sha, count + len(own_keys), *keys, *own_keys, *args, *own_args)
+
+
+def split_reply(reply: Any, count: int) -> Sequence[Any]:
+    """Return the replies that a reply stands for, by what `join` says of its command."""
+    if not count:
+        return (reply,)
+    return reply if isinstance(reply, list) else [reply] * count
+
+
 def chunks(ids: Sequence[Any], size: int) -> list[Sequence[Any]]:
     """Cut `ids` into pieces of at most `size`."""
     if 0 < len(ids) <= size:
@@ -163,7 +235,7 @@ class Handshake(Protocol):
             RedisError: Redis replied with this error.
         """
 
-    def permit(self, where: str, commands: Sequence[Command]) -> None:
+    def permit(self, where: str, commands: Sequence[Command | JointCall]) -> None:
         """Check that the Redis user has the rights for commands.
 
         Raises:

@@ -23,7 +23,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from ...errors import BackendUnavailable, MesaError
 from .address import Address
 from .batch import Batch, Operation
-from .command import Command, Handshake, ServerInfo
+from .command import Command, Handshake, JointCall, ServerInfo, join, split_reply
 from .connection import PooledConnection, disconnect_on_error, packed, remaining
 from .durability import Demand
 from .failures import FOREIGN, failed_call
@@ -175,12 +175,16 @@ class Pool:
         replies = self._talk(connection, [first], deadline) + self._talk(connection, others, deadline)
         self._info = self._handshake.check(self._address.label, replies)
 
-    def _talk(self, connection: PooledConnection, commands: Sequence[Command], deadline: float) -> list[Any]:
+    def _talk(
+        self, connection: PooledConnection, commands: Sequence[Command | JointCall], deadline: float
+    ) -> list[Any]:
         """Write commands and read their replies, before Sentinels name another master."""
-        connection.write(packed(commands), deadline)
+        joined, counts = join(commands)
+        connection.write(packed(joined), deadline)
         if connection.master is not FIXED:
             self._wait(connection, deadline)
-        return connection.read(len(commands), deadline)
+        replies = zip(connection.read(len(joined), deadline), counts, strict=True)
+        return [each for reply, count in replies for each in split_reply(reply, count)]
 
     def _prove(
         self, demand: Demand, connection: PooledConnection, deadline: float

@@ -167,9 +167,9 @@ local function set_policy(mailing, delivery) -- rare
 end
 
 -- Publish the frame of one node. Returns the error where Redis refuses that, else nil.
-local function publish(node, head)
+local function publish(node, head, body)
   head = cmsgpack.pack(head)
-  local frame = struct.pack('>I4', #head) .. head .. ARGV[4]
+  local frame = struct.pack('>I4', #head) .. head .. body
   local reply = redis.pcall('PUBLISH', ARGV[1] .. node, frame)
   return type(reply) == 'table' and reply.err or nil
 end
@@ -180,28 +180,34 @@ local function post(mailing)
   local nodes, problem = 0, nil
   for node, head in pairs(mailing) do
     if head and head[1] then nodes = nodes + 1 end
-    if head and #head[4] > 0 then problem = publish(node, head) or problem end
+    if head and #head[4] > 0 then problem = publish(node, head, ARGV[4]) or problem end
   end
   return nodes, problem
 end
 
 -- Publish a message that is not stored, and count only frames that were published. Returns how many nodes hold a
--- recipient, or the error reply where Redis refused: if no node received the message, its new records are undone,
--- since it may come again under its id.
-local function post_once(mailing, counters, done, news)
+-- recipient; or nil and the error where Redis refused, which begins with PARTLY if a node received the message.
+local function publish_once(mailing, counters, id, body)
   local nodes, problem, heard = 0, nil, 0
   for node, head in pairs(mailing) do
     if head and head[1] then nodes = nodes + 1 end
     if head and #head[4] > 0 then
-      head[1] = next_counter(counters, node)
-      local refused = publish(node, head)
+      head[1], head[3] = next_counter(counters, node), id
+      local refused = publish(node, head, body)
       if refused then redis.call('HINCRBY', counters, node, -1) end
       problem, heard = refused or problem, refused and heard or heard + 1
     end
   end
   if not problem then return nodes end
-  if heard > 0 then return redis.error_reply('PARTLY ' .. problem) end
-  if ARGV[5] ~= '0' then
+  return nil, heard > 0 and 'PARTLY ' .. problem or problem
+end
+
+-- The same for a message with an idempotency key. Returns how many nodes hold a recipient, or the error reply: if
+-- no node received the message, its new records are undone, since it may come again.
+local function post_once(mailing, counters, done, news)
+  local nodes, problem = publish_once(mailing, counters, ARGV[3], ARGV[4])
+  if not problem then return nodes end
+  if ARGV[5] ~= '0' and string.find(problem, 'PARTLY ', 1, true) ~= 1 then
     for i = 1, #news, 2 do redis.call('HDEL', done, news[i]) end
   end
   return redis.error_reply(problem)
