@@ -1,19 +1,26 @@
 """The script calls that commands for Redis make."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
 
 from mesa_ws.backend.redis.scripts import SCRIPTS
-from mesa_ws.backend.redis_client.command import Call, Command
+from mesa_ws.backend.redis_client.command import Call, Command, JointCall, join, split_reply
 
 _BY_SHA = {script.sha: script for script in SCRIPTS}
 
 
-def calls_of(commands: Iterable[Command]) -> list[Call]:
-    """Return the calls, each with its script, keys and arguments."""
-    return [_call_of(*command) for command in commands]
+def calls_of(commands: Iterable[Command | JointCall]) -> list[Call]:
+    """Return the calls, each with its script, keys and arguments; those that can be joined as one."""
+    return [_call_of(*command) for command in join(commands)[0]]
+
+
+def replies_to(commands: Iterable[Command | JointCall], run: Callable[[Call], Any]) -> list[Any]:
+    """Run calls, and return the reply to each of the commands."""
+    joined, counts = join(commands)
+    answered = zip(calls_of(joined), counts, strict=True)
+    return [reply for call, count in answered for reply in split_reply(run(call), count)]
 
 
 def _call_of(name: object, sha: object, keys: object, *rest: str | bytes | int) -> Call:

@@ -207,11 +207,8 @@ def prepare(
     if retention is not None:
         _check_size(body, retention)
         remember = remember or REMEMBERED
-    # By position, which is quicker: every dispatch passes.
-    sync, key = message.sync, idempotency_key
-    return Envelope(
-        checked, body, "message", message_id, retention, remember, durability, (), sync, policy, key
-    )
+    how = durability, (), message.sync, policy, idempotency_key
+    return Envelope(checked, body, "message", message_id, retention, remember, *how)
 
 
 def prepare_all(

@@ -18,7 +18,7 @@ from mesa_ws.backend.redis_wire.lease import Pulse
 from mesa_ws.messages.envelope import Envelope, Retention, prepare
 from mesa_ws.messages.message import Message
 from mesa_ws.messages.receipt import OutboxHead, Position, Receipt
-from tests.script_calls import calls_of
+from tests.script_calls import calls_of, replies_to
 
 KEEP = Retention(1000, 8 * 1024 * 1024, 60.0)
 HELLO = Message(0, "hello", "HELLO")
@@ -100,7 +100,7 @@ class ScriptRunner:
 
     def send(self, sent: Envelope) -> Receipt:
         batch = dispatching(self.keys, [sent])
-        (receipt,) = batch.read([self.run(call) for call in calls_of(batch.commands)])
+        (receipt,) = batch.read(replies_to(batch.commands, self.run))
         return receipt
 
     def fill(self, count: int, id: str = "alice", **settings: Any) -> Position:

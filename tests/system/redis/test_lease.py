@@ -14,7 +14,7 @@ from mesa_ws.backend.redis.node_commands import NodeCommands
 from mesa_ws.backend.redis.wire import NativeHandshake
 from mesa_ws.backend.redis_client.address import Address
 from mesa_ws.backend.redis_client.command import Call
-from mesa_ws.backend.redis_client.pipeline import Pipelines
+from mesa_ws.backend.redis_client.pipelines import Pipelines
 from mesa_ws.backend.redis_wire.lease import LeaseKeeper, Pulse
 from mesa_ws.backend.redis_wire.timing import BEATS
 from mesa_ws.concurrency.tasks import Tasks

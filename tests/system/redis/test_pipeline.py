@@ -1,6 +1,7 @@
 """One connection for many tasks: order, cancelling, and what is known when it breaks."""
 
 import asyncio
+import itertools
 import random
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,7 +11,9 @@ import pytest
 from mesa_ws.backend.redis.keys import Keys
 from mesa_ws.backend.redis.wire import NativeHandshake
 from mesa_ws.backend.redis_client.address import Address
-from mesa_ws.backend.redis_client.pipeline import Pipeline
+from mesa_ws.backend.redis_client.batch import Batch
+from mesa_ws.backend.redis_client.connection import AsyncConnection
+from mesa_ws.backend.redis_client.pipeline import AHEAD, MAX_BATCH, Pipeline
 from mesa_ws.errors import BackendUnavailable
 from tests.contract.cluster import LIMIT
 from tests.redis_server import RedisServer
@@ -71,6 +74,103 @@ async def test_an_error_of_one_call_is_no_error_of_another(pipeline: Pipeline) -
     )
     assert (results[0], results[2]) == ("a", "b")
     assert "unknown command" in str(results[1])
+
+
+async def connected(pipeline: Pipeline) -> None:
+    """Connect, and wait until nothing is left to do."""
+    for _ in range(2):
+        await echo(pipeline, "connected")
+
+
+async def recorded(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Connect; return a list to which each write adds how many commands it has."""
+    await connected(pipeline)
+    written: list[int] = []
+    send = AsyncConnection.send
+
+    def record(connection: AsyncConnection, data: bytes) -> None:
+        written.append(data.count(b"\r\nECHO\r\n"))
+        send(connection, data)
+
+    monkeypatch.setattr(AsyncConnection, "send", record)
+    return written
+
+
+@pytest.mark.parametrize(
+    ("calls", "writes"),
+    [
+        (AHEAD - 1, [AHEAD - 1]),
+        (AHEAD, [AHEAD]),
+        (2 * AHEAD + 5, [AHEAD, AHEAD, 5]),
+        (MAX_BATCH + 5, [*[AHEAD] * (MAX_BATCH // AHEAD), 5]),
+    ],
+)
+async def test_many_calls_of_one_turn_are_written_while_it_goes_on(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, calls: int, writes: list[int]
+) -> None:
+    written = await recorded(pipeline, monkeypatch)
+    waiting = [pipeline.carry_out(Batch([("ECHO", str(n))])) for n in range(calls)]
+    before_the_end = sum(written)
+    replies = await asyncio.gather(*waiting)
+    assert [int(reply) for (reply,) in replies] == list(range(calls))
+    assert written == writes
+    assert before_the_end == min(calls // AHEAD * AHEAD, MAX_BATCH)
+
+
+async def test_a_call_that_waits_for_more_ends_the_writing_ahead(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = await recorded(pipeline, monkeypatch)
+    plain = [pipeline.carry_out(Batch([("ECHO", str(n))])) for n in range(AHEAD)]
+    steps = pipeline.carry_out(Batch([("ECHO", "a"), ("ECHO", "b")], steps=[1]))
+    plain += [pipeline.carry_out(Batch([("ECHO", str(n))])) for n in range(AHEAD, 2 * AHEAD)]
+    replies = await asyncio.gather(*plain)
+    assert [int(reply) for (reply,) in replies] == list(range(2 * AHEAD))
+    assert await steps == [b"a", b"b"]
+    assert written == [AHEAD, 1, 1, AHEAD]
+
+
+async def test_closing_in_the_turn_of_many_calls_fails_them(pipeline: Pipeline) -> None:
+    await connected(pipeline)
+    calls = [pipeline.carry_out(Batch([("ECHO", "x")])) for _ in range(AHEAD + 1)]
+    await pipeline.aclose()
+    errors = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), LIMIT)
+    assert [getattr(error, "maybe_sent", None) for error in errors] == [*[True] * AHEAD, False]
+
+
+@pytest.mark.parametrize("is_early", [True, False])
+async def test_a_connection_that_ends_in_the_turn_of_many_calls_is_replaced(
+    pipeline: Pipeline, *, is_early: bool
+) -> None:
+    await connected(pipeline)
+    first = AHEAD if is_early else AHEAD + 1
+    batches = [Batch([("ECHO", str(n))], is_repeatable=True) for n in range(2 * AHEAD + 1)]
+    calls = [pipeline.carry_out(batch) for batch in batches[:first]]
+    connection = pipeline._connection
+    assert connection is not None
+    connection.end()
+    calls += [pipeline.carry_out(batch) for batch in batches[first:]]
+    replies = await asyncio.wait_for(asyncio.gather(*calls), LIMIT)
+    assert [int(reply) for (reply,) in replies] == list(range(len(batches)))
+    assert pipeline.generation == 2
+
+
+@pytest.mark.parametrize("writes_before", [0, 1])
+async def test_a_write_that_fails_in_the_turn_of_many_calls_fails_none_that_can_be_repeated(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, writes_before: int
+) -> None:
+    await connected(pipeline)
+    send, writes = AsyncConnection.send, itertools.count()
+
+    def fail_once(connection: AsyncConnection, data: bytes) -> None:
+        if next(writes) == writes_before:
+            raise OSError("no more")
+        send(connection, data)
+
+    monkeypatch.setattr(AsyncConnection, "send", fail_once)
+    batches = [Batch([("ECHO", str(n))], is_repeatable=True) for n in range(2 * AHEAD + 1)]
+    replies = await asyncio.wait_for(asyncio.gather(*map(pipeline.carry_out, batches)), LIMIT)
+    assert [int(reply) for (reply,) in replies] == list(range(len(batches)))
 
 
 async def test_a_call_waits_no_longer_than_its_limit(proxy: Proxy, namespace: str) -> None:

@@ -22,7 +22,7 @@ from mesa_ws.backend.redis_client.address import Address
 from mesa_ws.backend.redis_client.connection import PooledConnection, packed
 from mesa_ws.backend.redis_client.pool import MAX_CONNECTIONS, Pool
 from mesa_ws.errors import BackendUnavailable
-from mesa_ws.messages.envelope import Envelope, prepare
+from mesa_ws.messages.envelope import Envelope, Retention, prepare
 from mesa_ws.messages.message import Message
 from tests.contract.cluster import LIMIT, Node, heard
 from tests.system.redis.lending import borrowed
@@ -194,7 +194,10 @@ def test_a_call_is_one_write(bus: BlockingRedisBus, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(PooledConnection, "write", record)
     bus.dispatch([prepare(Message(0), ["alice"])])
     bus.dispatch([prepare(Message(0, n), ["alice"]) for n in range(100)])
-    assert [data.count(b"EVALSHA") for data in written] == [1, 100]
+    bus.dispatch(
+        [prepare(Message(0, n), ["alice"], retention=Retention(100, 10**6, 60.0)) for n in range(100)]
+    )
+    assert [data.count(b"EVALSHA") for data in written] == [1, 1, 100]
 
 
 def test_closing_closes_what_is_idle_and_what_comes_back(pool: Pool, redis_url: str) -> None:

@@ -46,8 +46,8 @@ class ScriptRunner:
         return int(count)
 
     async def dispatch(self, recipients: list[str]) -> Receipt:
-        batch = dispatching(self.keys, [prepare(HELLO, recipients)])
-        (receipt,) = batch.read(await self._pipeline.execute(batch.commands))
+        (receipt,) = await self._pipeline.carry_out(dispatching(self.keys, [prepare(HELLO, recipients)]))
+        assert isinstance(receipt, Receipt)
         return receipt
 
 

@@ -8,7 +8,7 @@ from ...concurrency.retry import LimitedWarning
 from ..base import Membership, Receive, Watcher
 from ..inbox import AppendResult, Capacity, InboxEvent
 from ..redis_client.address import Address
-from ..redis_client.pipeline import Pipelines
+from ..redis_client.pipelines import Pipelines
 from ..redis_client.subscriber import Subscriber
 from ..redis_wire.lease import Pulse
 from ..redis_wire.node import WireNode

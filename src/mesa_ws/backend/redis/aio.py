@@ -13,7 +13,7 @@ from ...settings import Sync
 from ..queries import Query
 from ..redis_client.address import Address
 from ..redis_client.command import Handshake
-from ..redis_client.pipeline import Pipelines
+from ..redis_client.pipelines import Pipelines
 from ..redis_wire.operations import NO_REQUESTS, WireOperations
 from ..redis_wire.timing import Timing
 from .requester import Requester

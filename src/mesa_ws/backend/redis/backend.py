@@ -11,7 +11,7 @@ from ..presence import PortalWatch
 from ..redis_client.address import Address
 from ..redis_client.batch import Operation
 from ..redis_client.command import Call, Command, ms
-from ..redis_client.pipeline import Pipelines
+from ..redis_client.pipelines import Pipelines
 from ..redis_client.subscriber import Subscriber
 from ..redis_wire.backend import WireBackend
 from ..redis_wire.lease import Pulse

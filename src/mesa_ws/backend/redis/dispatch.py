@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from ...concurrency.retry import LimitedWarning
-from ...messages.envelope import Envelope, Kind, Retention
+from ...messages.envelope import Envelope, Retention
 from ...messages.order import RETENTION, Order, record_name
 from ...messages.receipt import Delivery, Position, Receipt
 from ...settings import Durability
@@ -128,17 +128,18 @@ class DispatchCalls(msgspec.Struct, frozen=True, gc=False):
 
 def _relays(keys: Keys, envelope: Envelope, ids: tuple[str, ...]) -> list[Command | JointCall]:
     """Return the calls for a message that is neither stored nor known by its id."""
-    users, joint = keys.users, _relay(keys, envelope.kind, envelope.delivery)
-    message_id, body = envelope.message_id, envelope.body
-    return [
-        JointCall(joint, tuple([users + id for id in some]), (message_id, body, len(some), *some), len(body))
-        for some in chunks(ids, MAX_IDS)
-    ]
+    users, message_id, body = keys.users, envelope.message_id, envelope.body
+    joint = _relay(keys.leases, keys.counters, keys.channels, envelope.kind, envelope.delivery)
+    calls: list[Command | JointCall] = []
+    for some in chunks(ids, MAX_IDS):
+        args = (message_id, body, len(some), *some)
+        calls.append(JointCall(joint, tuple([users + id for id in some]), args, len(body)))
+    return calls
 
 
 @lru_cache(256)
-def _relay(keys: Keys, kind: Kind, delivery: str) -> Joint:
-    return Joint(RELAY_MANY, (keys.leases, keys.counters), (keys.channels, kind, delivery))
+def _relay(leases: str, counters: str, *shared: str) -> Joint:
+    return Joint(RELAY_MANY, (leases, counters), shared)
 
 
 def _to_everybody(keys: Keys, envelope: Envelope) -> list[Command]:
@@ -238,9 +239,8 @@ def dispatching(keys: Keys, envelopes: Iterable[Envelope]) -> Operation[list[Rec
             levels.add("replicated")
         elif envelope.durability != "memory":
             levels.add(envelope.durability)
-    commands = dispatches[0].commands
-    if len(dispatches) > 1:
-        commands = [command for each in dispatches for command in each.commands]
+    is_one = len(dispatches) == 1
+    commands = dispatches[0].commands if is_one else [one for each in dispatches for one in each.commands]
     proof = Proof(levels, partial(_replicas, dispatches)) if levels else None
     read = partial(_receipts, keys, dispatches)
     return Operation(commands, read, known_for > 0, proof, known_for, steps or ())

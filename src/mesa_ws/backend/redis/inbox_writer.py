@@ -9,7 +9,7 @@ from ...settings import Durability
 from ..inbox import PARTITIONS, AppendResult, Capacity, InboxEvent
 from ..redis_client.command import Call, ms
 from ..redis_client.durability import Proof
-from ..redis_client.pipeline import Pipelines
+from ..redis_client.pipelines import Pipelines
 from ..redis_wire.lease import LeaseKeeper
 from .node_commands import NodeCommands
 from .queue_types import QueueTypes

@@ -56,7 +56,8 @@ class Batch:
     """Commands that are written together, or in steps, and their replies.
 
     A runner writes what `begin` returns, passes each reply to `add`, and starts again while something is
-    `missing`: the next step, or a script that Redis did not know and did not run, so that it is sent twice.
+    `missing`: the next step, or a script that Redis did not run, since it did not know it, or refused it
+    together with others; so it is sent twice.
     A repeatable batch may also be sent again from the start after its connection broke.
 
     Args:
@@ -71,7 +72,7 @@ class Batch:
     Attributes:
         replies: the replies, including errors of Redis.
         missing: positions of the commands to write next.
-        lacks_scripts: whether these are missing because Redis did not know their scripts.
+        runs_again: whether these are missing because Redis did not run them.
         has_errors: whether Redis ever replied with an error.
         is_doubtful: whether the batch is being repeated because the outcome of its first run is unknown.
         future: of the result or a `BackendError`, once the batch is in the queue of a pipeline.
@@ -81,9 +82,26 @@ class Batch:
     """
 
     __slots__ = (
-        "_again", "_count", "_end", "_is_written", "_known_for", "_later", "_written_at", "began",
-        "commands", "deadline", "future", "has_errors", "is_doubtful", "is_repeatable", "lacks_scripts",
-        "meter", "missing", "proof", "replies", "steps",
+        "_again",
+        "_count",
+        "_end",
+        "_is_written",
+        "_known_for",
+        "_later",
+        "_written_at",
+        "began",
+        "commands",
+        "deadline",
+        "future",
+        "has_errors",
+        "is_doubtful",
+        "is_repeatable",
+        "meter",
+        "missing",
+        "proof",
+        "replies",
+        "runs_again",
+        "steps",
     )  # fmt: skip
 
     future: asyncio.Future[Any]
@@ -106,7 +124,7 @@ class Batch:
         self.proof = proof
         self.steps = steps
         self._reset()
-        self.has_errors = self.is_doubtful = self._is_written = self.lacks_scripts = False
+        self.has_errors = self.is_doubtful = self._is_written = self.runs_again = False
         self.meter: CallMeter | None = None
         self._known_for = known_for
         self._written_at: float | None = None
@@ -122,6 +140,11 @@ class Batch:
     def is_written(self) -> bool:
         """Whether Redis may have run any of the commands."""
         return self._is_written or self.is_doubtful
+
+    @property
+    def lacks_scripts(self) -> bool:
+        """Whether Redis did not know a script."""
+        return self.has_errors and any(type(reply) is NoScriptError for reply in self.replies)
 
     @property
     def is_read_only(self) -> bool:
@@ -159,8 +182,8 @@ class Batch:
         if count < len(missing):
             return False
         self.missing = again = self._again
-        if again or self.lacks_scripts:
-            self.lacks_scripts, self._is_written = bool(again), len(again) < self._end
+        if again or self.runs_again:
+            self.runs_again, self._is_written = bool(again), len(again) < self._end
         if not again and self._end < len(self.commands) and not self._has_failed:
             start, self._end = self._end, next(self._later, len(self.commands))
             self.missing = range(start, self._end)
@@ -262,7 +285,7 @@ class Group:
         self.batches += batches
         commands = [command for batch in batches for command in batch.begin(now)]
         self.size += len(commands)
-        joined, counts = join(commands)
+        joined, counts = join(commands, is_again=batches[0].runs_again)
         self._counts += counts
         return joined
 

@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
+from redis.exceptions import NoScriptError, RedisError
 
 from ...errors import BackendRefused
 
@@ -151,8 +152,18 @@ MAX_JOINT = 64 * 1024
 """Bytes of the calls that one run of a script makes, unless there is only one."""
 
 
-def join(commands: Iterable[Command | JointCall]) -> tuple[list[Command], list[int]]:
+class RefusedTogether(NoScriptError):
+    """The reply to calls that Redis refused together, maybe because of one of them: each is made again."""
+
+
+def join(
+    commands: Iterable[Command | JointCall], *, is_again: bool = False
+) -> tuple[list[Command], list[int]]:
     """Join neighbouring calls, in order.
+
+    Args:
+        commands: the commands and calls.
+        is_again: whether they are written again, each alone.
 
     Returns:
         The commands to write; and for each the calls that its reply answers, or 0 where the reply is that of
@@ -167,7 +178,8 @@ def join(commands: Iterable[Command | JointCall]) -> tuple[list[Command], list[i
             parts.append(command)
             continue
         keys, size = keys + len(command.keys), size + command.size
-        if run and command.joint is run[0].joint and keys <= MAX_IDS and size <= MAX_JOINT:
+        is_near = run and command.joint is run[0].joint and not is_again
+        if is_near and keys <= MAX_IDS and size <= MAX_JOINT:
             run.append(command)
         else:
             run, keys, size = [command], len(command.keys), command.size
@@ -188,7 +200,10 @@ def split_reply(reply: Any, count: int) -> Sequence[Any]:
     """Return the replies that a reply stands for, by what `join` says of its command."""
     if not count:
         return (reply,)
-    return reply if isinstance(reply, list) else [reply] * count
+    if not isinstance(reply, RedisError):
+        return reply  # type: ignore[no-any-return]  # a list
+    is_one = count == 1 or isinstance(reply, NoScriptError)
+    return [reply if is_one else RefusedTogether(str(reply))] * count
 
 
 def chunks(ids: Sequence[Any], size: int) -> list[Sequence[Any]]:

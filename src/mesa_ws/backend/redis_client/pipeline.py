@@ -5,9 +5,8 @@ outstanding, is written as one group, and the next group follows when all its re
 cancelled batch never leaves its reply to another one, batches run in the order in which the calls started,
 and the pipeline knows of each batch whether it was written.
 The way of a batch is `carry_out`, `_end_turn`, `_begin`, `_write`, `Group.add`, `settle`. Of many batches in
-one turn the first are written while it goes on (`_write_ahead`), so that Redis works on them meanwhile. A
-task takes over where a group has to wait for more than its replies: for a connection, a proof, or a script
-that Redis does not know.
+one turn the first are written while it goes on (`_write_ahead`), so that Redis begins with them. A task takes
+over where a group has to wait for more than its replies: for a connection, a proof, or a script to run again.
 
 When Sentinels name another master, the connection to the old one is closed as soon as its replies are
 read. A repeatable batch is not answered by a master that no longer counts: it runs on the new one.
@@ -27,7 +26,7 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 from weakref import WeakMethod
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -36,15 +35,13 @@ from ...concurrency.event_loops import abandon_task
 from ...concurrency.tasks import start
 from ...errors import BackendError, BackendUnavailable, MesaError
 from .address import Address
-from .batch import Batch, CallMeter, Group, Operation
+from .batch import Batch, CallMeter, Group
 from .command import Command, Handshake, ServerInfo
 from .connection import AsyncConnection
 from .durability import Proof, prove
 from .failures import FOREIGN, failed_call
 from .master import Master
 from .resolver import MasterWatch
-
-T = TypeVar("T")
 
 AHEAD = 32
 """Batches that are written before the turn of the event loop is over that has queued them."""
@@ -211,11 +208,11 @@ class Pipeline:
         try:
             self._write(batches, batches[-1].deadline)
         except Exception as error:  # noqa: BLE001 - the caller of this batch has no part in it
-            if group is not None:
-                self._end_connection(error)
-            else:
+            if group is None:
                 self._is_gathering = False
                 self._start(self._serve_group(batches))
+            else:
+                self._end_connection(error)
 
     def _end_turn(self) -> None:
         """Write the next group, or the rest of one whose first parts have been written."""
@@ -392,28 +389,29 @@ class Pipeline:
             await self._talk(group, min(due, self._first_limit(group)))
             if not connection.master.is_left:
                 self._limit_group(due)
-        await self._run_unknown(group, connection)
+        await self._run_again(group, connection)
         while (
             any(batch.missing for batch in group if not batch.future.done()) and not connection.master.is_left
         ):
             self._extend(group[0])
             await self._talk(group, group[0].deadline)
-            await self._run_unknown(group, connection)
+            await self._run_again(group, connection)
         await self._prove(group, connection)
         self._conclude(group, connection.master)
         if len(group) < asked:
             self._drop()
 
-    async def _run_unknown(self, group: list[Batch], connection: AsyncConnection) -> None:
-        """Run the scripts of batches that Redis did not know."""
-        again = [batch for batch in group if batch.lacks_scripts]
+    async def _run_again(self, group: list[Batch], connection: AsyncConnection) -> None:
+        """Run scripts that Redis did not run, because it did not know them or refused them together."""
+        again = [batch for batch in group if batch.runs_again]
         if not again:
             return
-        await self._shake_hands(connection)
+        if any(batch.lacks_scripts for batch in again):
+            await self._shake_hands(connection)
         await self._talk(again, self._group_due)
         for batch in again:
-            if batch.lacks_scripts:
-                batch.missing, batch.lacks_scripts = (), False
+            if batch.runs_again:
+                batch.missing, batch.runs_again = (), False
                 if not (batch.is_repeatable and connection.master.is_left):
                     batch.settle_answered(self._address.label)
 
@@ -470,8 +468,7 @@ class Pipeline:
     def _first_limit(self, group: list[Batch]) -> float:
         """Return until when to wait on a connection that may be dead, which leaves time for another one.
 
-        Infinite where a new connection makes a node synchronize all of its ids, and
-        where a batch of the group is not repeatable and would lose its time.
+        Infinite where a new connection makes a node synchronize all ids, and where a batch is not repeatable.
         """
         is_first = self._used_at is None or self.on_reconnect is not None or not group
         if is_first or not all(batch.is_repeatable for batch in group):
@@ -602,33 +599,3 @@ def _call(method: "WeakMethod[Callable[[], None]]") -> None:
     found = method()
     if found is not None:
         found()
-
-
-class Pipelines:
-    """Three pipelines with the same arguments, in one event loop; each keeps the order within it.
-
-    Those that wait for a proof of durability block what follows; heartbeats must not be blocked.
-    """
-
-    def __init__(self, address: Address, handshake: Handshake, timeout: float) -> None:
-        self._all = tuple(Pipeline(address, handshake, timeout) for _ in range(3))
-        self.main, self.durable, self.heart = self._all
-        self.durable.meter = self.heart.meter = self.main.meter
-
-    def run(self, operation: Operation[T]) -> asyncio.Future[T]:
-        """Run `operation`; see `Pipeline.carry_out`. Without commands it needs no connection."""
-        if not operation.commands:
-            operation.future = asyncio.get_running_loop().create_future()
-            operation.settle()
-            return operation.future
-        return (self.main if operation.proof is None else self.durable).carry_out(operation)
-
-    async def aclose(self) -> None:
-        """Disconnect all."""
-        for each in self._all:
-            await each.aclose()
-
-    def abandon(self) -> None:
-        """Close all after the event loop was closed. Never waits."""
-        for each in self._all:
-            each.abandon()

@@ -163,11 +163,13 @@ class Pool:
         """Write a step of a batch, and store its replies; a script that Redis did not know is sent twice."""
         for reply in self._talk(connection, batch.begin(time.monotonic()), limit):
             batch.add(reply)
-        if batch.lacks_scripts:
-            self._shake_hands(connection, batch.deadline)
-            for reply in self._talk(connection, batch.begin(time.monotonic()), batch.deadline):
-                batch.add(reply)
+        if batch.runs_again:
             if batch.lacks_scripts:
+                self._shake_hands(connection, batch.deadline)
+            again = batch.begin(time.monotonic())
+            for reply in self._talk(connection, again, batch.deadline, is_again=True):
+                batch.add(reply)
+            if batch.runs_again:
                 batch.missing = ()
 
     def _shake_hands(self, connection: PooledConnection, deadline: float) -> None:
@@ -176,10 +178,15 @@ class Pool:
         self._info = self._handshake.check(self._address.label, replies)
 
     def _talk(
-        self, connection: PooledConnection, commands: Sequence[Command | JointCall], deadline: float
+        self,
+        connection: PooledConnection,
+        commands: Sequence[Command | JointCall],
+        deadline: float,
+        *,
+        is_again: bool = False,
     ) -> list[Any]:
         """Write commands and read their replies, before Sentinels name another master."""
-        joined, counts = join(commands)
+        joined, counts = join(commands, is_again=is_again)
         connection.write(packed(joined), deadline)
         if connection.master is not FIXED:
             self._wait(connection, deadline)

@@ -25,7 +25,8 @@ from ...errors import BackendError, BackendRefused, BackendUnavailable
 from ..base import Watcher
 from ..redis_client.command import Call, Command
 from ..redis_client.durability import Proof
-from ..redis_client.pipeline import Pipeline, Pipelines
+from ..redis_client.pipeline import Pipeline
+from ..redis_client.pipelines import Pipelines
 from .runs import Runs
 from .timing import BEATS
 

@@ -21,7 +21,7 @@ from ..base import Watcher
 from ..inbox import AppendResult, Capacity, InboxEvent
 from ..outbox import Acknowledgement, Page, Read, Start
 from ..redis_client.command import Call
-from ..redis_client.pipeline import Pipelines
+from ..redis_client.pipelines import Pipelines
 from ..redis_client.subscriber import Subscriber
 from .lease import GraceWatch, LeaseCommands, LeaseKeeper, Pulse
 from .timing import MISSED, Timing

@@ -1,6 +1,7 @@
 """What is asked of Redis, and what its replies mean."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -39,9 +40,17 @@ def calls_to_send(envelope: Envelope) -> list[Call]:
 def test_a_message_to_ids_is_one_script_about_their_keys() -> None:
     sent = prepare(HELLO, ["a", "b"])
     (call,) = calls_to_send(sent)
+    assert call.script.name == "relay_many"
+    assert call.keys == (KEYS.leases, KEYS.counters, KEYS.user("a"), KEYS.user("b"))
+    assert call.args == (KEYS.channels, "message", "", sent.message_id, sent.body, 2, "a", "b")
+
+
+def test_a_message_with_a_key_is_one_script_about_its_record() -> None:
+    sent = prepare(HELLO, ["a", "b"], idempotency_key="order 5", delivery="volatile")
+    (call,) = calls_to_send(sent)
     assert call.script.name == "relay"
     assert call.keys == (*shared(sent), KEYS.user("a"), KEYS.user("b"))
-    assert call.args == (*about(sent), 0, "", "a", "b")
+    assert call.args == (*about(sent), 86_400_000, "volatile", "a", "b")
 
 
 def test_a_message_to_keep_names_the_outbox_of_each_and_its_limits() -> None:
@@ -69,7 +78,7 @@ def test_a_message_with_a_key_is_remembered_for_a_day(recipients: str | list[str
 
 
 def test_a_call_is_sent_by_the_name_of_its_script() -> None:
-    sent = prepare(HELLO, [*"ab"])
+    sent = prepare(HELLO, [*"ab"], idempotency_key="order 5")
     (call,) = calls_to_send(sent)
     assert call.command == ("EVALSHA", call.script.sha, 5, *call.keys, *call.args)
     assert DispatchCalls.of(KEYS, sent).commands == [call.command]
@@ -83,19 +92,19 @@ def test_a_message_to_everybody_names_only_exclusions() -> None:
 
 
 @pytest.mark.parametrize(
-    ("retention", "size", "per_id", "before", "counts"),
+    ("options", "size", "per_id", "before", "counts"),
     [
-        (None, 10**6, 1, 6, [200, 200, 50]),
-        (KEEP, 100, 3, 9, [*[50] * 9]),
-        (BIG, 6_000, 3, 9, [*[43] * 10, 20]),
-        (BIG, 10**6, 3, 9, [1] * 450),
+        ({"idempotency_key": "k"}, 10**6, 1, 6, [200, 200, 50]),
+        ({"retention": KEEP}, 100, 3, 9, [*[50] * 9]),
+        ({"retention": BIG}, 6_000, 3, 9, [*[43] * 10, 20]),
+        ({"retention": BIG}, 10**6, 3, 9, [1] * 450),
     ],
 )
 def test_many_recipients_take_several_calls_of_one_message(
-    retention: Retention | None, size: int, per_id: int, before: int, counts: list[int]
+    options: dict[str, Any], size: int, per_id: int, before: int, counts: list[int]
 ) -> None:
     ids = [str(n) for n in range(450)]
-    sent = prepare(Message(0, "x" * size), ids, retention=retention)
+    sent = prepare(Message(0, "x" * size), ids, **options)
     calls = calls_to_send(sent)
     assert [(len(call.keys) - 3) / per_id for call in calls] == counts
     assert {call.args[2] for call in calls} == {sent.message_id}

@@ -153,11 +153,11 @@ def test_each_step_is_written_when_the_one_before_has_its_replies() -> None:
     batch = Batch(COMMANDS, is_repeatable=True, steps=[1])
     assert batch.begin(0.0) == COMMANDS[:1]
     assert batch.add(1)
-    assert (batch.missing, batch.lacks_scripts) == (range(1, 3), False)
+    assert (batch.missing, batch.runs_again) == (range(1, 3), False)
     answer(batch, [UNKNOWN, 3])
-    assert (batch.missing, batch.lacks_scripts) == ([1], True)
+    assert (batch.missing, batch.runs_again) == ([1], True)
     answer(batch, [2])
-    assert (batch.replies, batch.missing, batch.lacks_scripts) == ([1, 2, 3], (), False)
+    assert (batch.replies, batch.missing, batch.runs_again) == ([1, 2, 3], (), False)
     assert batch.repeat(0.0)
     assert batch.begin(0.0) == COMMANDS[:1]
 

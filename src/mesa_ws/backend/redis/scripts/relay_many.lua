@@ -1,6 +1,5 @@
 #!lua flags=allow-oom
--- Publish messages that are not stored to the nodes that hold one of their recipients, once to each. They have no
--- idempotency key; relay.lua is for those that have one.
+-- Publish messages that are not stored, each once to every node that holds one of its recipients.
 --
 -- KEYS   1 leases, 2 counters, then for each message the user key of each recipient
 -- ARGV   1 prefix of the channels of nodes, 2 kind and 3 delivery policy, or '', of all messages, then for each
@@ -9,8 +8,8 @@
 --        Or an error, after which the others are published all the same: nothing was done for this message, or
 --        some nodes received it, if it begins with PARTLY.
 --
--- Nodes whose lease ran out are skipped, never removed: only reap.lua removes. They are asked for once for all
--- messages.
+-- The messages have no idempotency key, so a repetition is not recognized; relay.lua is for those that have one.
+-- Nodes whose lease ran out are skipped, never removed: only reap.lua removes. Leases are read once for all messages.
 
 local now, mailing, replies = now_ms(), {}, {}
 local key, at = 3, 4
