@@ -3,8 +3,8 @@
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Iterator
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -17,6 +17,7 @@ from mesa_ws import (
     BackendUnavailable,
     Dispatcher,
     Message,
+    Receipt,
     RedisBackend,
     Sync,
 )
@@ -229,6 +230,92 @@ async def test_a_refusal_of_some_says_that_others_may_have_been_sent(
             ]
     assert [each.maybe_sent for each in errors] == [True, True, True, False, False]
     assert [("a part may have been sent" in str(each)) for each in errors] == [True, True, True, False, False]
+
+
+HOLDERS = {"a": ["near"], "b": ["far"], "c": ["near", "far"], "d": ["near"], "corrupt": [], "away": []}
+"""Ids, and the nodes that hold them."""
+
+Outcome = Receipt | BackendRefused
+
+
+async def one_by_one(dispatcher: AsyncDispatcher) -> list[Outcome]:
+    return [await outcome(dispatcher.dispatch(Message(0, id), [id])) for id in HOLDERS]
+
+
+async def at_once(dispatcher: AsyncDispatcher) -> list[Outcome]:
+    calls = [outcome(dispatcher.dispatch(Message(0, id), [id])) for id in HOLDERS]
+    return [*await asyncio.gather(*calls)]
+
+
+async def in_one_call(dispatcher: AsyncDispatcher) -> list[Outcome]:
+    done = await outcome(dispatcher.dispatch_many([(Message(0, id), [id]) for id in HOLDERS]))
+    assert isinstance(done, BackendRefused)
+    assert done.maybe_sent
+    return []
+
+
+async def outcome(call: Awaitable[Any]) -> Any:
+    try:
+        return await call
+    except BackendRefused as refused:
+        return refused
+
+
+@pytest.mark.parametrize(("way", "runs"), [(one_by_one, 6), (at_once, 1), (in_one_call, 1)])
+async def test_each_message_of_one_run_has_an_outcome_of_its_own(
+    admin: redis.Redis,
+    url: str,
+    namespace: str,
+    way: Callable[[AsyncDispatcher], Awaitable[list[Outcome]]],
+    runs: int,
+) -> None:
+    keys, node = Keys(namespace), ScriptRunner(admin, namespace)
+    node.join("near", "far")
+    for id, holders in HOLDERS.items():
+        for holder in holders:
+            node.attach(id, holder)
+    admin.set(keys.user("corrupt"), "x")
+    async with AsyncDispatcher(url, namespace=namespace) as dispatcher:
+        await dispatcher.dispatch(Message(0, "first"), ["away"])
+        allow(admin, "resetchannels", f"&{keys.channel('near')}")
+        before = admin.info("commandstats")["cmdstat_evalsha"]["calls"]
+        with heard(admin.connection_pool.connection_kwargs["port"], keys.channel("near")) as frames:
+            outcomes = await way(dispatcher)
+    assert admin.info("commandstats")["cmdstat_evalsha"]["calls"] == before + runs
+    assert [json.loads(frame[frame.index(b"{") :])["d"] for frame in frames] == [*"acd"]
+    if outcomes:
+        a, b, c, d, corrupt, away = outcomes
+        assert all(isinstance(each, BackendRefused) for each in (b, c))
+        assert [getattr(each, "maybe_sent", None) for each in outcomes] == [
+            None,
+            False,
+            True,
+            None,
+            None,
+            None,
+        ]
+        receipts = [each for each in (a, d, corrupt, away) if isinstance(each, Receipt)]
+        assert [each.nodes for each in receipts] == [1, 1, 0, 0]
+        deliveries = [next(iter(each.deliveries.values())) for each in receipts]
+        assert [each.online for each in deliveries] == [1, 1, 0, 0]
+        assert [each.dropped for each in deliveries] == [None, None, "corrupt", "offline"]
+    counted = admin.hgetall(keys.counters)
+    assert (counted[b"near"], counted[b"far"]) == (b"3", b"0")
+
+
+@contextmanager
+def heard(port: int, channel: str) -> Iterator[list[bytes]]:
+    """Collect what is published to a channel while the block runs."""
+    found: list[bytes] = []
+    with redis.Redis(port=port) as client:
+        subscription: Any = client.pubsub()
+        with subscription:
+            subscription.subscribe(channel)
+            assert subscription.get_message(timeout=LIMIT)["type"] == "subscribe"
+            yield found
+            client.publish(channel, b"end")
+            while (message := subscription.get_message(timeout=LIMIT))["data"] != b"end":
+                found.append(message["data"])
 
 
 async def failure(call: Awaitable[object]) -> BackendRefused:
