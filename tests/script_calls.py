@@ -1,6 +1,6 @@
 """The script calls that commands for Redis make."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -11,12 +11,12 @@ from mesa_ws.backend.redis_client.command import Call, Command, JointCall, join,
 _BY_SHA = {script.sha: script for script in SCRIPTS}
 
 
-def calls_of(commands: Iterable[Command | JointCall]) -> list[Call]:
+def calls_of(commands: Sequence[Command | JointCall]) -> list[Call]:
     """Return the calls, each with its script, keys and arguments; those that can be joined as one."""
     return [_call_of(*command) for command in join(commands)[0]]
 
 
-def replies_to(commands: Iterable[Command | JointCall], run: Callable[[Call], Any]) -> list[Any]:
+def replies_to(commands: Sequence[Command | JointCall], run: Callable[[Call], Any]) -> list[Any]:
     """Run calls, and return the reply to each of the commands."""
     joined, counts = join(commands)
     answered = zip(calls_of(joined), counts, strict=True)

@@ -280,7 +280,7 @@ class Group:
         self._counts = deque[int]()  # of calls that the next replies answer
         self._is_whole = False
 
-    def begin(self, batches: Sequence[Batch], now: float) -> list[Command]:
+    def begin(self, batches: Sequence[Batch], now: float) -> Sequence[Command]:
         """Add batches; return the commands to write now."""
         self.batches += batches
         commands = [command for batch in batches for command in batch.begin(now)]

@@ -1,7 +1,7 @@
 """Values for commands, scripts and the description of a server."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
@@ -157,8 +157,8 @@ class RefusedTogether(NoScriptError):
 
 
 def join(
-    commands: Iterable[Command | JointCall], *, is_again: bool = False
-) -> tuple[list[Command], list[int]]:
+    commands: Sequence[Command | JointCall], *, is_again: bool = False
+) -> tuple[Sequence[Command], Sequence[int]]:
     """Join neighbouring calls, in order.
 
     Args:
@@ -169,6 +169,8 @@ def join(
         The commands to write; and for each the calls that its reply answers, or 0 where the reply is that of
         the command itself. See `split_reply`.
     """
+    if len(commands) == 1 and isinstance(call := commands[0], JointCall):  # the usual case
+        return (_joined((call,)),), (1,)
     parts: list[Command | list[JointCall]] = []
     run: list[JointCall] = []
     keys = size = 0

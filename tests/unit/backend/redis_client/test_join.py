@@ -6,7 +6,6 @@ from mesa_ws.backend.redis_client.batch import Batch, Group
 from mesa_ws.backend.redis_client.command import (
     MAX_IDS,
     MAX_JOINT,
-    Command,
     Joint,
     JointCall,
     Script,
@@ -64,7 +63,7 @@ def test_calls_of_several_batches_run_together_and_get_their_own_replies() -> No
     group, read = group_of([first, second])
     for batch in (first, second):
         batch.proof = object()  # type: ignore[assignment]  # for which no future is settled
-    commands = group.begin([first], 0.0) + group.begin([second], 0.0)
+    commands = [*group.begin([first], 0.0), *group.begin([second], 0.0)]
     assert [command[2] for command in commands] == [3, 2]
     group.add([1, 2])
     assert (first.replies, first.missing, read) == ([1, 2], (), [])
@@ -84,7 +83,7 @@ def test_calls_that_were_refused_together_are_made_again_each_alone() -> None:
     assert [(list(batch.missing), batch.runs_again) for batch in (first, second)] == [([0], True)] * 2
     assert not first.is_written
     again, _ = group_of([first, second])
-    commands: list[Command] = again.begin([first, second], 1.0)
+    commands = again.begin([first, second], 1.0)
     assert [command[-1] for command in commands] == ["a", "b"]
     for batch in (first, second):
         batch.proof = object()  # type: ignore[assignment]
