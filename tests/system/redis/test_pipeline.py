@@ -117,6 +117,21 @@ async def test_many_calls_of_one_turn_are_written_while_it_goes_on(
     assert before_the_end == min(calls // AHEAD * AHEAD, MAX_BATCH)
 
 
+async def test_a_turn_looks_at_its_queue_a_few_times_however_long_it_is(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await connected(pipeline)
+    looks, look = itertools.count(), pipeline._more_of_group
+
+    def counted() -> list[Batch]:
+        next(looks)
+        return look()
+
+    monkeypatch.setattr(pipeline, "_more_of_group", counted)
+    await asyncio.gather(*[pipeline.carry_out(Batch([("ECHO", "x")])) for _ in range(20 * MAX_BATCH)])
+    assert next(looks) <= MAX_BATCH // AHEAD + 2
+
+
 async def test_a_call_that_waits_for_more_ends_the_writing_ahead(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:

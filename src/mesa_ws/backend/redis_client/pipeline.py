@@ -196,7 +196,7 @@ class Pipeline:
         if not self._is_busy:
             self._is_busy = self._is_gathering = True
             loop.call_soon(self._end_turn)
-        elif self._is_gathering and len(self._queue) >= AHEAD:
+        elif self._is_gathering and len(self._queue) == AHEAD:
             self._write_ahead()
 
     def _write_ahead(self) -> None:
