@@ -6,17 +6,17 @@ from typing import Any
 import msgspec
 
 from mesa_ws.backend.redis.scripts import SCRIPTS
-from mesa_ws.backend.redis_client.command import Call, Command, JointCall, join, split_reply
+from mesa_ws.backend.redis_client.command import Call, Command, join, split_reply
 
 _BY_SHA = {script.sha: script for script in SCRIPTS}
 
 
-def calls_of(commands: Sequence[Command | JointCall]) -> list[Call]:
+def calls_of(commands: Sequence[Command]) -> list[Call]:
     """Return the calls, each with its script, keys and arguments; those that can be joined as one."""
     return [_call_of(*command) for command in join(commands)[0]]
 
 
-def replies_to(commands: Sequence[Command | JointCall], run: Callable[[Call], Any]) -> list[Any]:
+def replies_to(commands: Sequence[Command], run: Callable[[Call], Any]) -> list[Any]:
     """Run calls, and return the reply to each of the commands."""
     joined, counts = join(commands)
     answered = zip(calls_of(joined), counts, strict=True)

@@ -21,8 +21,7 @@ from ..redis_client.command import (
     Arguments,
     Call,
     Command,
-    Joint,
-    JointCall,
+    JointCommand,
     chunks,
     ms,
 )
@@ -62,7 +61,7 @@ class DispatchCalls(msgspec.Struct, frozen=True, gc=False):
     """
 
     envelope: Envelope
-    commands: Sequence[Command | JointCall]
+    commands: Sequence[Command]
     begins: int = 0
 
     @classmethod
@@ -75,7 +74,7 @@ class DispatchCalls(msgspec.Struct, frozen=True, gc=False):
             return cls(envelope, _relays(keys, envelope, ids))
         shared = (keys.leases, keys.counters, keys.dispatches + envelope.message_id)
         args = message_args(keys, envelope)
-        commands: list[Command | JointCall] = []
+        commands: list[Command] = []
         if retention is None:
             for some in chunks(ids, MAX_IDS):
                 own, count = [keys.users + id for id in some], 3 + len(some)
@@ -126,20 +125,16 @@ class DispatchCalls(msgspec.Struct, frozen=True, gc=False):
         return Receipt(envelope.message_id, deliveries, nodes), corrupt, refusal
 
 
-def _relays(keys: Keys, envelope: Envelope, ids: tuple[str, ...]) -> list[Command | JointCall]:
-    """Return the calls for a message that is neither stored nor known by its id."""
-    users, message_id, body = keys.users, envelope.message_id, envelope.body
-    joint = _relay(keys.leases, keys.counters, keys.channels, envelope.kind, envelope.delivery)
-    calls: list[Command | JointCall] = []
+def _relays(keys: Keys, envelope: Envelope, ids: tuple[str, ...]) -> list[Command]:
+    """Return the commands for a message that is neither stored nor known by its id."""
+    shared, about = (keys.leases, keys.counters), (keys.channels, envelope.kind, envelope.delivery)
+    users, message = keys.users, (envelope.message_id, envelope.body)
+    commands: list[Command] = []
     for some in chunks(ids, MAX_IDS):
-        args = (message_id, body, len(some), *some)
-        calls.append(JointCall(joint, tuple([users + id for id in some]), args, len(body)))
-    return calls
-
-
-@lru_cache(256)
-def _relay(leases: str, counters: str, *shared: str) -> Joint:
-    return Joint(RELAY_MANY, (leases, counters), shared)
+        own, count = [users + id for id in some], len(some)
+        command = ("EVALSHA", RELAY_MANY.sha, 2 + count, *shared, *own, *about, *message, count, *some)
+        commands.append(JointCommand(command))
+    return commands
 
 
 def _to_everybody(keys: Keys, envelope: Envelope) -> list[Command]:

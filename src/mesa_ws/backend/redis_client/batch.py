@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 
 from ...errors import BackendError, BackendRefused, BackendUnavailable, MesaError
-from .command import Command, JointCall, join, split_reply
+from .command import Command, join, split_reply
 from .durability import Proof
 from .failures import failed_reply, is_of_no_master, is_partial
 from .master import Master
@@ -112,7 +112,7 @@ class Batch:
 
     def __init__(
         self,
-        commands: Sequence[Command | JointCall],
+        commands: Sequence[Command],
         *,
         is_repeatable: bool = False,
         known_for: float = math.inf,
@@ -160,7 +160,7 @@ class Batch:
         """Return until when to wait on a connection that may be dead, which leaves time for another one."""
         return now + min((deadline - now) / 2, self._known_for / 4) if self.is_repeatable else deadline
 
-    def begin(self, now: float) -> Sequence[Command | JointCall]:
+    def begin(self, now: float) -> Sequence[Command]:
         """Return the commands to write now: from here on Redis may run them."""
         self._is_written = True
         if self._written_at is None:
@@ -265,7 +265,7 @@ class Group:
 
     Attributes:
         batches: those that were written.
-        size: commands and calls that were written.
+        size: commands that were written.
     """
 
     __slots__ = ("_at", "_counts", "_is_whole", "_on_read", "_where", "batches", "master", "size")
@@ -277,7 +277,7 @@ class Group:
         self._where = where
         self._on_read = on_read
         self._at = 0
-        self._counts = deque[int]()  # of calls that the next replies answer
+        self._counts = deque[int]()  # of commands that the next replies answer
         self._is_whole = False
 
     def begin(self, batches: Sequence[Batch], now: float) -> Sequence[Command]:
@@ -285,7 +285,10 @@ class Group:
         self.batches += batches
         commands = [command for batch in batches for command in batch.begin(now)]
         self.size += len(commands)
-        joined, counts = join(commands, is_again=batches[0].runs_again)
+        if len(commands) == 1 or batches[0].runs_again:  # which then run alone
+            self._counts += [1] * len(commands)
+            return commands
+        joined, counts = join(commands)
         self._counts += counts
         return joined
 
@@ -321,7 +324,7 @@ class Operation(Batch, Generic[T]):
 
     def __init__(
         self,
-        commands: Sequence[Command | JointCall],
+        commands: Sequence[Command],
         read: Callable[[Sequence[Any]], T],
         is_repeatable: bool = True,
         proof: Proof | None = None,

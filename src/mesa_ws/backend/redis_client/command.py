@@ -120,92 +120,70 @@ class Call(NamedTuple):
         return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args)
 
 
-class Joint(NamedTuple):
-    """What calls have in common that one run of a script makes together.
+class JointCommand(tuple[Any, ...]):
+    """A run of a script that may be made together with its neighbours.
 
-    The script takes the keys and arguments of all calls, then those of each, and replies with a list of their
-    replies, or with one error for all.
+    The first two keys and the first three arguments are the same for all that run together. Then the script
+    takes the other keys and arguments of each, of which the second is a body. It replies with a list of the
+    replies that each would have got alone, or with one error for all.
     """
 
-    script: Script
-    keys: tuple[str, ...]
-    args: Arguments
+    __slots__ = ()
 
-
-class JointCall(msgspec.Struct, frozen=True, gc=False):
-    """A call that may be made together with its neighbours that have the very same `joint`.
-
-    Attributes:
-        joint: what they have in common.
-        keys: its own keys, of which one run takes `MAX_IDS` from all.
-        args: its own arguments.
-        size: bytes of them that matter, of which one run takes `MAX_JOINT`.
-    """
-
-    joint: Joint
-    keys: tuple[str, ...]
-    args: Arguments
-    size: int
+    @property
+    def shared(self) -> Command:
+        """What has to be the same for all: the script, keys and arguments."""
+        keys = self[2]
+        return (*self[:2], *self[3:5], *self[3 + keys : 6 + keys])
 
 
 MAX_JOINT = 64 * 1024
-"""Bytes of the calls that one run of a script makes, unless there is only one."""
+"""Bytes of the bodies that one run of a script takes from several commands."""
 
 
 class RefusedTogether(NoScriptError):
-    """The reply to calls that Redis refused together, maybe because of one of them: each is made again."""
+    """The reply to commands that Redis refused together, maybe because of one of them: each runs again."""
 
 
-def join(
-    commands: Sequence[Command | JointCall], *, is_again: bool = False
-) -> tuple[Sequence[Command], Sequence[int]]:
-    """Join neighbouring calls, in order.
-
-    Args:
-        commands: the commands and calls.
-        is_again: whether they are written again, each alone.
+def join(commands: Sequence[Command]) -> tuple[Sequence[Command], Sequence[int]]:
+    """Join neighbours that can run together, in order, as many as have `MAX_IDS` keys and `MAX_JOINT`.
 
     Returns:
-        The commands to write; and for each the calls that its reply answers, or 0 where the reply is that of
-        the command itself. See `split_reply`.
+        The commands to write; and for each how many of `commands` its reply answers. See `split_reply`.
     """
-    if len(commands) == 1 and isinstance(call := commands[0], JointCall):  # the usual case
-        return (_joined((call,)),), (1,)
-    parts: list[Command | list[JointCall]] = []
-    run: list[JointCall] = []
+    runs: list[list[Command]] = []
+    shared: Command = ()
     keys = size = 0
     for command in commands:
-        if not isinstance(command, JointCall):
-            run = []
-            parts.append(command)
+        if not isinstance(command, JointCommand):
+            shared = ()
+            runs.append([command])
             continue
-        keys, size = keys + len(command.keys), size + command.size
-        is_near = run and command.joint is run[0].joint and not is_again
-        if is_near and keys <= MAX_IDS and size <= MAX_JOINT:
-            run.append(command)
+        own_keys = command[2] - 2
+        body = len(command[9 + own_keys])
+        keys, size = keys + own_keys, size + body
+        if command.shared == shared and keys <= MAX_IDS and size <= MAX_JOINT:
+            runs[-1].append(command)
         else:
-            run, keys, size = [command], len(command.keys), command.size
-            parts.append(run)
-    joined = [_joined(part) if isinstance(part, list) else part for part in parts]
-    return joined, [len(part) if isinstance(part, list) else 0 for part in parts]
+            shared, keys, size = command.shared, own_keys, body
+            runs.append([command])
+    return [_joined(run) if len(run) > 1 else run[0] for run in runs], [len(run) for run in runs]
 
 
-def _joined(run: Sequence[JointCall]) -> Command:
-    script, keys, args = run[0].joint
-    count = len(keys)
-    own_keys = [key for call in run for key in call.keys]
-    own_args = [arg for call in run for arg in call.args]
-    return ("EVALSHA", script.sha, count + len(own_keys), *keys, *own_keys, *args, *own_args)
+def _joined(run: Sequence[Any]) -> Command:
+    keys = [key for command in run for key in command[5 : 3 + command[2]]]
+    args = [arg for command in run for arg in command[6 + command[2] :]]
+    script, sha, own, *shared_keys = run[0][:5]
+    return (script, sha, 2 + len(keys), *shared_keys, *keys, *run[0][3 + own : 6 + own], *args)
 
 
 def split_reply(reply: Any, count: int) -> Sequence[Any]:
-    """Return the replies that a reply stands for, by what `join` says of its command."""
-    if not count:
+    """Return the replies that a reply stands for, to so many commands."""
+    if count == 1:
         return (reply,)
     if not isinstance(reply, RedisError):
         return reply  # type: ignore[no-any-return]  # a list
-    is_one = count == 1 or isinstance(reply, NoScriptError)
-    return [reply if is_one else RefusedTogether(str(reply))] * count
+    return [reply if isinstance(reply, NoScriptError) else RefusedTogether(str(reply))] * count
 
 
 def chunks(ids: Sequence[Any], size: int) -> list[Sequence[Any]]:
@@ -252,7 +230,7 @@ class Handshake(Protocol):
             RedisError: Redis replied with this error.
         """
 
-    def permit(self, where: str, commands: Sequence[Command | JointCall]) -> None:
+    def permit(self, where: str, commands: Sequence[Command]) -> None:
         """Check that the Redis user has the rights for commands.
 
         Raises:

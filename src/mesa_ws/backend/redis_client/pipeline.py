@@ -10,7 +10,6 @@ over where a group has to wait for more than its replies: for a connection, a pr
 
 When Sentinels name another master, the connection to the old one is closed as soon as its replies are
 read. A repeatable batch is not answered by a master that no longer counts: it runs on the new one.
-
 A connection that was idle for long is replaced: a firewall may silently drop what is sent on it.
 
 When a connection breaks, repeatable batches return to the front of the queue and are written first on the

@@ -23,7 +23,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from ...errors import BackendUnavailable, MesaError
 from .address import Address
 from .batch import Batch, Operation
-from .command import Command, Handshake, JointCall, ServerInfo, join, split_reply
+from .command import Command, Handshake, ServerInfo, join, split_reply
 from .connection import PooledConnection, disconnect_on_error, packed, remaining
 from .durability import Demand
 from .failures import FOREIGN, failed_call
@@ -161,13 +161,18 @@ class Pool:
 
     def _write_and_read(self, batch: Batch, connection: PooledConnection, limit: float) -> None:
         """Write a step of a batch, and store its replies; a script that Redis did not know is sent twice."""
-        for reply in self._talk(connection, batch.begin(time.monotonic()), limit):
-            batch.add(reply)
+        commands = batch.begin(time.monotonic())
+        if len(commands) == 1:
+            batch.add(self._talk(connection, commands, limit)[0])
+        else:
+            joined, counts = join(commands)
+            for reply, count in zip(self._talk(connection, joined, limit), counts, strict=True):
+                for each in split_reply(reply, count):
+                    batch.add(each)
         if batch.runs_again:
             if batch.lacks_scripts:
                 self._shake_hands(connection, batch.deadline)
-            again = batch.begin(time.monotonic())
-            for reply in self._talk(connection, again, batch.deadline, is_again=True):
+            for reply in self._talk(connection, batch.begin(time.monotonic()), batch.deadline):
                 batch.add(reply)
             if batch.runs_again:
                 batch.missing = ()
@@ -177,21 +182,12 @@ class Pool:
         replies = self._talk(connection, [first], deadline) + self._talk(connection, others, deadline)
         self._info = self._handshake.check(self._address.label, replies)
 
-    def _talk(
-        self,
-        connection: PooledConnection,
-        commands: Sequence[Command | JointCall],
-        deadline: float,
-        *,
-        is_again: bool = False,
-    ) -> list[Any]:
+    def _talk(self, connection: PooledConnection, commands: Sequence[Command], deadline: float) -> list[Any]:
         """Write commands and read their replies, before Sentinels name another master."""
-        joined, counts = join(commands, is_again=is_again)
-        connection.write(packed(joined), deadline)
+        connection.write(packed(commands), deadline)
         if connection.master is not FIXED:
             self._wait(connection, deadline)
-        replies = zip(connection.read(len(joined), deadline), counts, strict=True)
-        return [each for reply, count in replies for each in split_reply(reply, count)]
+        return connection.read(len(commands), deadline)
 
     def _prove(
         self, demand: Demand, connection: PooledConnection, deadline: float

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from ...errors import BackendRefused
-from ..redis_client.command import Command, JointCall, Script, ServerInfo
+from ..redis_client.command import Command, Script, ServerInfo
 from ..redis_client.failures import lacking_rights, raise_first
 from .rights import READING, Rights
 
@@ -78,14 +78,12 @@ class WireHandshake(ABC):
             self.check_store(where, info)
         return info
 
-    def permit(self, where: str, commands: Sequence[Command | JointCall]) -> None:
+    def permit(self, where: str, commands: Sequence[Command]) -> None:
         """Check that the user has the rights for commands; see `Handshake.permit`. It may always read."""
         if self.lacking and not all(map(self._is_reading, commands)):
             raise lacking_rights(where, self.lacking)
 
-    def _is_reading(self, command: Command | JointCall) -> bool:
-        if isinstance(command, JointCall):
-            return command.joint.script.is_reading
+    def _is_reading(self, command: Command) -> bool:
         if command[0] == "EVALSHA":
             return any(each.is_reading and each.sha == command[1] for each in self.scripts)
         return command[0] in READING

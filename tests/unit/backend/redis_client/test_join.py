@@ -6,33 +6,29 @@ from mesa_ws.backend.redis_client.batch import Batch, Group
 from mesa_ws.backend.redis_client.command import (
     MAX_IDS,
     MAX_JOINT,
-    Joint,
-    JointCall,
-    Script,
+    Command,
+    JointCommand,
     join,
     split_reply,
 )
 from mesa_ws.backend.redis_client.master import FIXED
 
-JOINT = Joint(Script("s", b"", "sha"), ("k",), ("shared",))
-OTHER = Joint(Script("s", b"", "sha"), ("k",), ("other",))
 REFUSED = NoPermissionError("NOPERM no permissions")
 UNKNOWN = NoScriptError("NOSCRIPT No matching script")
 
 
-def call(name: str, joint: Joint = JOINT, *, keys: int = 1, size: int = 1) -> JointCall:
-    return JointCall(joint, tuple(f"{name}{n}" for n in range(keys)), (name,), size)
+def call(name: str, kind: str = "message", *, keys: int = 1, size: int = 1) -> Command:
+    own = [f"{name}{n}" for n in range(keys)]
+    shared = ("k", "l", *own, "prefix", kind, "")
+    return JointCommand(("EVALSHA", "sha", 2 + keys, *shared, name, b"x" * size, keys))
 
 
 def test_neighbours_run_together() -> None:
-    joined, counts = join([call("a", keys=2), call("b"), ("PING",), call("c"), call("d", OTHER)])
-    assert joined == [
-        ("EVALSHA", "sha", 4, "k", "a0", "a1", "b0", "shared", "a", "b"),
-        ("PING",),
-        ("EVALSHA", "sha", 2, "k", "c0", "shared", "c"),
-        ("EVALSHA", "sha", 2, "k", "d0", "other", "d"),
-    ]
-    assert counts == [2, 0, 1, 1]
+    commands = [call("a", keys=2), call("b"), ("PING",), call("c"), call("d", "request")]
+    joined, counts = join(commands)
+    together = ("EVALSHA", "sha", 5, "k", "l", "a0", "a1", "b0", "prefix", "message", "")
+    assert joined == [(*together, "a", b"x", 2, "b", b"x", 1), *commands[2:]]
+    assert counts == [2, 1, 1, 1]
 
 
 def test_one_run_takes_so_many_keys_and_bytes() -> None:
@@ -41,15 +37,10 @@ def test_one_run_takes_so_many_keys_and_bytes() -> None:
     assert join([call("a", keys=MAX_IDS + 1), call("b", size=MAX_JOINT + 1), call("c")])[1] == [1, 1, 1]
 
 
-def test_what_runs_again_runs_alone() -> None:
-    assert join([call("a"), call("b")], is_again=True)[1] == [1, 1]
-
-
-def test_a_reply_is_split_into_those_of_its_calls() -> None:
+def test_a_reply_is_split_into_those_of_its_commands() -> None:
     assert split_reply([1, [2], REFUSED], 3) == [1, [2], REFUSED]
-    assert split_reply([1, 2], 0) == ([1, 2],)
-    assert split_reply(REFUSED, 0) == (REFUSED,)
-    assert split_reply(REFUSED, 1) == [REFUSED]
+    assert split_reply([1, 2], 1) == ([1, 2],)
+    assert split_reply(REFUSED, 1) == (REFUSED,)
     assert split_reply(UNKNOWN, 2) == [UNKNOWN, UNKNOWN]
 
 
@@ -64,10 +55,10 @@ def test_calls_of_several_batches_run_together_and_get_their_own_replies() -> No
     for batch in (first, second):
         batch.proof = object()  # type: ignore[assignment]  # for which no future is settled
     commands = [*group.begin([first], 0.0), *group.begin([second], 0.0)]
-    assert [command[2] for command in commands] == [3, 2]
+    assert [command[2] for command in commands] == [4, 3]
     group.add([1, 2])
     assert (first.replies, first.missing, read) == ([1, 2], (), [])
-    group.add([3])
+    group.add(3)
     assert (second.replies, read) == ([3], [])
     group.close()
     assert read == [group]
@@ -84,8 +75,8 @@ def test_calls_that_were_refused_together_are_made_again_each_alone() -> None:
     assert not first.is_written
     again, _ = group_of([first, second])
     commands = again.begin([first, second], 1.0)
-    assert [command[-1] for command in commands] == ["a", "b"]
+    assert commands == [call("a"), call("b")]
     for batch in (first, second):
         batch.proof = object()  # type: ignore[assignment]
-    again.add([1])
+    again.add(1)
     assert (first.replies, first.failure("redis")) == ([1], None)

@@ -6,7 +6,7 @@
 --        message: its id, its body, the number of its recipients, and these, in the order of KEYS
 -- REPLY  for each message: the number of nodes, then for each recipient its connections, or -1 for a corrupt key.
 --        Or an error, after which the others are published all the same: nothing was done for this message, or
---        some nodes received it, if it begins with PARTLY.
+--        some nodes received it, if it begins with PARTLY. The reply for a message alone is in no list.
 --
 -- The messages have no idempotency key, so a repetition is not recognized; relay.lua is for those that have one.
 -- Nodes whose lease ran out are skipped, never removed: only reap.lua removes. Leases are read once for all messages.
@@ -37,4 +37,4 @@ while at <= #ARGV do
   end
   key, at = key + ARGV[at + 2], at + 3 + ARGV[at + 2]
 end
-return replies
+return #replies == 1 and replies[1] or replies
