@@ -1,10 +1,11 @@
 """Operators look into outboxes, purge them, and query the state of a message."""
 
+import asyncio
 import time
 
 from mesa_ws.backend.queries import Heads, Peek
 from mesa_ws.messages.receipt import Position, Receipt, judge
-from tests.contract.cluster import Cluster, Node
+from tests.contract.cluster import LIMIT, Cluster, Node
 from tests.contract.storing import KEEP, acknowledge, attach, bodies, kept, read, resume, sent_bodies, store
 
 
@@ -119,6 +120,17 @@ async def test_a_message_that_made_room_was_dropped(cluster: Cluster) -> None:
     node, retention = await cluster.node(), KEEP._replace(max_messages=1)
     receipts = await node.backend.dispatch([kept(n, retention=retention) for n in range(2)])
     assert [await state(node, receipt) for receipt in receipts] == ["dropped", "pending"]
+
+
+async def test_a_message_whose_time_is_over_was_dropped(cluster: Cluster) -> None:
+    node = await cluster.node()
+    [early] = await node.backend.dispatch([kept(1, retention=KEEP._replace(ttl=0.05))])
+    [late] = await node.backend.dispatch([kept(2)])
+    async with asyncio.timeout(LIMIT):
+        while await state(node, early) == "pending":
+            pass
+    assert [await state(node, each) for each in (early, late)] == ["dropped", "pending"]
+    assert [each.sequence for each in await node.backend.query(Peek("alice", 10))] == [2]
 
 
 async def test_a_message_that_was_dropped_is_not_settled_by_what_follows(cluster: Cluster) -> None:

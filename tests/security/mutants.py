@@ -742,7 +742,7 @@ GROUPS = (
         ("contract/test_outbox_limits.py",),
         {
             "sync.max_messages in Redis": ("math.max(0, box.len - max_messages)", "0"),
-            "sync.max_bytes in Redis": (" and box.t - box.before <= limits.max_bytes then", " then"),
+            "sync.max_bytes in Redis": (" and box.t - box.before <= entry.max_bytes then", " then"),
         },
     ),
     Group(

@@ -22,7 +22,8 @@ STEPS = 50
 
 LONG, SHORT = 10 * TTL_MS / 1000, TTL_MS / 1000
 AMPLE = Retention(100, 100_000, LONG)
-KEEPS = (AMPLE, AMPLE, Retention(3, 100_000, LONG), Retention(100, 60, LONG), Retention(100, 100_000, SHORT))
+BRIEF = Retention(100, 100_000, SHORT)
+KEEPS = (AMPLE, AMPLE, Retention(3, 100_000, LONG), Retention(100, 60, LONG), BRIEF)
 
 NODES = st.integers(0, 1)
 DEVICES = st.integers(0, 4)
@@ -147,6 +148,18 @@ class Faults(RuleBasedStateMachine):
             self.world.disconnect(device)
             self.world.pass_time(seconds, self.world.nodes)
             self.world.connect(device, self.node(0), "stale")
+            self.world.answer(self.node(0))
+
+    @rule(number=DEVICES, retention=st.sampled_from((AMPLE, BRIEF)))
+    @sound
+    def miss_messages(self, number: int, retention: Retention) -> None:
+        if device := self.connected(number):
+            self.world.settle()
+            self.world.disconnect(device)
+            for _ in range(2):
+                self.world.dispatch((device.id,), retention, 0, "answered")
+                self.world.pass_time(12, self.world.nodes)
+            self.world.connect(device, self.node(0), "own")
             self.world.answer(self.node(0))
 
     @rule(number=st.sampled_from((1, 4)), node=NODES, is_forgotten=st.booleans())

@@ -45,7 +45,7 @@ def take_any_report(choice: MasterChoice, reports: Sequence[Report], now: float)
 OUTBOX = ("dispatch", "attach", "purge", "announce", "broadcasts")
 
 MUTANTS = (
-    Mutant("numbers of another run are continued", "box.r ~= host.id and", "false and", OUTBOX),
+    Mutant("numbers of another run are continued", "return run ~= host.id and", "return false and", OUTBOX),
     Mutant("a run outlives a promotion", " or was_replica then", " then", OUTBOX),
     Mutant("a run outlives its process", "process ~= last_process or ", "", OUTBOX),
     Mutant("a first replica begins another run", "or was_replica then", "or true then", OUTBOX),
@@ -114,6 +114,13 @@ MUTANTS = (
         "ttl",
         ("dispatch",),
     ),
+    Mutant(
+        "a list that was about to end does not outlive what comes after",
+        "acknowledged < since and since <= top",
+        "since > 0",
+        ("dispatch",),
+    ),
+    Mutant("a message outlives its list", " and lasts >= expires", "", ("dispatch",)),
     Mutant(
         "an acknowledgement from nowhere is believed",
         "if not top then return nil end",

@@ -60,7 +60,8 @@ class Seen(NamedTuple):
         if not head:
             assert not entries, "messages without a position"
             return None
-        fields = {key.decode(): value.decode() for key, value in zip(head[::2], head[1::2], strict=True)}
+        pairs = zip(head[::2], head[1::2], strict=True)
+        fields = {key.decode(): value.decode() for key, value in pairs if key != b"h"}  # which is no text
         top = int(fields["s"])
         forks = [each.split(":") for each in fields.get("f", "").split(",") if each]
         ranges = [each.split("-") for each in fields.get("x", "").split(",") if each]

@@ -71,7 +71,7 @@ def test_a_position_that_was_never_given_out_is_reset_to_the_top(
 def test_a_new_run_forks(runner: ScriptRunner) -> None:
     announce(runner, b"1", b"2")
     before = runner.broadcasts().page
-    runner.client.hset(runner.keys.broadcast_position, "r", "0" * 16)
+    runner.restart("*")
     page = runner.broadcasts(Position(before.epoch, 1)).page
     assert (page.status, page.start, bodies(page)) == ("forked", 1, [b"2"])
     assert page.rollback

@@ -141,25 +141,32 @@ async def test_what_is_not_stored_and_cannot_be_published_may_be_sent_again(
 
 @pytest.mark.parametrize("lost", ["-pexpire", "-rpush", "-hset", "-ltrim", "-hmget", "-lindex"])
 @pytest.mark.parametrize("recipients", [["1", "2"], ["*"]])
+@pytest.mark.parametrize("by_hints", [True, False])
 async def test_a_right_that_is_taken_away_breaks_no_outbox(
     admin: redis.Redis,
     url: str,
     namespace: str,
     lost: str,
     recipients: list[str],
+    by_hints: bool,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     keys = Keys(namespace)
     outbox = keys.broadcasts if recipients == ["*"] else keys.outbox("1")
+    position = keys.broadcast_position if recipients == ["*"] else keys.position("1")
     async with AsyncDispatcher(
         url, namespace=namespace, sync=Sync(enabled=True, max_messages=2)
     ) as dispatcher:
         for n in range(3):
             await dispatcher.dispatch(Message(0, n), recipients)
         before = admin.llen(outbox)
+        if not by_hints:
+            admin.hdel(position, "h")
         allow(admin, lost)
         sent = dispatcher.dispatch(Message(0, "x"), recipients, idempotency_key="k")
-        if lost != "-ltrim":
+        if by_hints and lost == "-lindex":  # hints say what it would find
+            await sent
+        elif lost != "-ltrim":
             assert not (await failure(sent)).maybe_sent
             assert admin.llen(outbox) == before
         elif recipients == ["1", "2"]:  # it is stored, and an old one stays for a while
@@ -172,7 +179,6 @@ async def test_a_right_that_is_taken_away_breaks_no_outbox(
     assert "corrupt" not in caplog.text
     assert not admin.keys("*z:*")
     assert [entry[-4:] for entry in admin.lrange(outbox, -2, -1)] == [b'"x"}', b'"y"}']
-    position = keys.broadcast_position if recipients == ["*"] else keys.position("1")
     assert admin.hget(position, "s") == b"5"
     assert all(admin.pttl(key) > 0 for key in admin.keys(f"mesa:{{{namespace}*"))
 

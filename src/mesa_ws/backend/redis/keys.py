@@ -104,13 +104,13 @@ class Keys(WireKeys):
     def position(self, id: str) -> str:
         """HASH: epoch, top sequence and acknowledged sequence; `scripts/outbox.lua` lists all fields.
 
-        It exists from the first stored message on. `EXPIRY` longer than the last message, ten days after
-        the first; `POSITION_LIFE` after the id was attached.
+        It exists from the first stored message on. `EXPIRY` longer than the `outbox`, ten days after the
+        first message; `POSITION_LIFE` after the id was attached.
         """
         return f"{self.positions}{id}"
 
     def outbox(self, id: str) -> str:
-        """LIST: messages of this id that are not known to be received. Lives as long as messages."""
+        """LIST: messages of this id not known to be received. A sixteenth longer than they, at most."""
         return f"{self.outboxes}{id}"
 
     def set_aside(self, id: str) -> str:

@@ -80,8 +80,9 @@ def _text(parts: Sequence[_Part], own: Sequence[_Part]) -> str:
     if rare:
         names = [part.name for part in rare if "function" in part.words]
         call = re.compile(rf"(?<![.'\w])({'|'.join(names)})\(")
+        called = sorted(set(call.findall(before + after)))
         before, after = (call.sub(r"rare('\1')(", text) for text in (before, after))
-        table = ", ".join(f"{name} = {name}" for name in names)
+        table = ", ".join(f"{name} = {name}" for name in called)
         made = f"made = {{{table}}}\nend\nreturn made[name]\nend\n"
         functions = "".join(part.text for part in rare)
         before = f"local rare, made\n{before}function rare(name)\nif not made then\n{functions}{made}"

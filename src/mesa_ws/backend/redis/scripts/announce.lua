@@ -18,7 +18,7 @@
 -- not stored. Without allow-oom a full Redis refuses the script before it changes anything. If Redis refuses to
 -- publish, the nodes find the gap, and read.
 
-local host, limits, excluding = read_host(), new_limits(ARGV[6], ARGV[7], ARGV[8]), ARGV[10]
+local host, excluding = read_host(), ARGV[10]
 local refused = refusal(host, KEYS[4], ARGV[9])
 if refused then return refused end
 local nodes = redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. host.now, '+inf')
@@ -30,12 +30,14 @@ if before then
 end
 local mailing = mailing_to_all(nodes, excluding)
 for node, head in pairs(mailing) do head[1] = next_counter(KEYS[2], node) end
-local box = open_box(KEYS[4], KEYS[5], '*', host)
-append(box, ARGV[3], struct.pack('>I4', #excluding) .. excluding .. ARGV[4], limits, host.now)
+local body = struct.pack('>I4', #excluding) .. excluding .. ARGV[4]
+local entry = new_entry(ARGV[3], body, ARGV[6], ARGV[7], ARGV[8], host.now)
+local box = append_by_hints(KEYS[4], KEYS[5], '*', host, entry)
+  or append_without_hints(KEYS[4], KEYS[5], '*', host, entry)
 
 local is_done, failure = pcall(function()
-  make_room(box, limits)
-  remember_all(KEYS[3], {'*', box.e .. ':' .. box.s})
+  make_room(box, entry)
+  remember_all(KEYS[3], {'*', box.e .. ':' .. box.digits})
 end)
 for _, head in pairs(mailing) do head[6] = {box.e, box.s} end
 local _, problem = post(mailing)

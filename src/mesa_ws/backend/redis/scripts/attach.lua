@@ -78,7 +78,7 @@ end
 -- Read what the visit asks for, and update the outbox and the seat.
 local function serve(position, outbox, visit, seat, is_new)
   host = host or read_host()
-  local box = open_box(position, outbox, visit.id, host, 'visit', nil, visit.wire2 == '1')
+  local box = open_box(position, outbox, visit.id, host, visit.wire2)
   local found = read(box, visit)
   if not found then
     set_aside(box, host)

@@ -21,9 +21,10 @@
 -- recorded for the recipients that have it. If Redis refuses to publish, the node finds the gap, and reads.
 
 local FIRST = 10
-local host, limits = read_host(), new_limits(ARGV[6], ARGV[7], ARGV[8])
+local host = read_host()
 local refused = refusal(host, KEYS[4], ARGV[9])
 if refused then return refused end
+local entry = new_entry(ARGV[3], ARGV[4], ARGV[6], ARGV[7], ARGV[8], host.now)
 local mailing, reply, news, failure = {}, {0, host.replicas, ''}, {}, nil
 local known, nodes_of, online_of = remembered(KEYS[3], unpack(ARGV, FIRST)), {}, {}
 
@@ -41,15 +42,12 @@ local stored
 
 -- Store the message for a recipient; returns how many unacknowledged ones were dropped to make room.
 local function store(n)
-  local id = ARGV[FIRST - 1 + n]
-  local box = open_box(KEYS[3 * n + 1], KEYS[3 * n + 2], id, host, 'append', KEYS[3 * n + 3])
-  if not append(box, ARGV[3], ARGV[4], limits, host.now) then
-    set_aside(box, host)
-    append(box, ARGV[3], ARGV[4], limits, host.now)
-  end
+  local id, position, outbox = ARGV[FIRST - 1 + n], KEYS[3 * n + 1], KEYS[3 * n + 2]
+  local box = append_by_hints(position, outbox, id, host, entry)
+    or append_without_hints(position, outbox, id, host, entry, KEYS[3 * n + 3])
   local last = #news
-  news[last + 1], news[last + 2], stored = id, box.e .. ':' .. box.s, box
-  local displaced = make_room(box, limits)
+  news[last + 1], news[last + 2], stored = id, box.e .. ':' .. box.digits, box
+  local displaced = make_room(box, entry)
   if box.s - box.len > box.a then write_dropped(box) end
   return displaced
 end
@@ -69,7 +67,7 @@ for n = 1, #nodes_of do
     local head = mailing[nodes[i]]
     if box then address(head, box.id, epoch, sequence) else address(head) end
   end
-  local last = #reply
+  local last = 5 * n - 2
   reply[last + 1], reply[last + 2], reply[last + 3] = tonumber(sequence or 0), epoch or '', online_of[n]
   reply[last + 4], reply[last + 5] = displaced, box and box.is_aside or 0
 end

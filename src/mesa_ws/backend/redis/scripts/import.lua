@@ -20,7 +20,7 @@ local raw = try('HGET', KEYS[1], args.id)
 if type(raw) ~= 'string' then return {'none'} end
 if raw ~= ARGV[2] then return {'changed'} end
 redis.call('HDEL', KEYS[1], '\0') -- no id: a user without the right to HDEL fails before the value is copied
-local host, limits = read_host(), new_limits(args.max_messages, args.max_bytes, args.ttl)
+local host = read_host()
 local box = open_box(KEYS[2], KEYS[3], args.id, host)
 
 -- How many messages of the value have been moved before. The value is a JSON list: what ended it
@@ -47,13 +47,14 @@ if known < args.over then pass_over(args.over - known) end
 for n = math.max(known, args.over) + 1, count do
   local at = 1 + 2 * (n - args.over)
   if box.len > 0 then box.before = select(4, entry_at(box, 0)) end
-  append(box, ARGV[at], ARGV[at + 1], limits, host.now)
-  make_room(box, limits)
+  local entry = new_entry(ARGV[at], ARGV[at + 1], args.max_messages, args.max_bytes, args.ttl, host.now)
+  append(box, entry)
+  make_room(box, entry)
   note_dropped(box)
 end
 for field, value in pairs({
   lh = redis.sha1hex(string.sub(raw, 1, #raw - 1)), ll = #raw, lt = host.now, ln = count,
 }) do change(box, field, value) end
-save(box, limits.hash)
+save(box, string.format('%.0f', args.ttl + DAY))
 redis.call('HDEL', KEYS[1], args.id)
 return {'moved', math.max(0, count - known), known, box.s, box.e, box.is_aside}

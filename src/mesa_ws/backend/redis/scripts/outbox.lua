@@ -12,6 +12,7 @@
 --       d  number of messages ever dropped without having been acknowledged
 --       x  the last eight ranges of those, 'low-high,low-high', newest last
 --       w  time when a wire-2 client was attached last (ms); messages that it may return for are kept
+--       h  hints, by which most messages are appended without a look at the list; see below
 -- ENTRY '>dddB' time (ms), time of expiry (ms), t up to and with this entry, length of the message
 --       id; the message id; the body
 --
@@ -23,6 +24,17 @@
 -- the last range. So they are also known after the whole list expired.
 --
 -- Corrupt data is set aside under z: for operators, and the id starts with an empty outbox.
+--
+-- HINTS 'c16c16>dddd'  r and e; a time before which the head of the list has not expired; bytes of all bodies before
+--       some earlier head; a time L, until which the list lives, and the hash a day longer; the number N of the
+--       message with which the list got that life. They have 64 bytes, so that Redis keeps the hash compact.
+--
+-- A message that is appended without hints leaves some. Hints of another run do not count, and neither do hints by
+-- which the head may have expired, the message would outlive L, or too many bytes may be stored: then append() looks
+-- at the list. Scripts that do not know hints leave them true: entries leave at the head only, nothing shortens the
+-- life of the hash, and only ack.lua shortens that of the list, when all of it is acknowledged: not since N, while
+-- a < N <= s. What hints pass over is found by readers, which look at all they read: corrupt data, and a head that
+-- has expired behind messages with a longer life.
 --
 -- Nothing is kept of an id before its first message is stored. The position that it is given before that can
 -- be computed again: number 0 of an epoch that is made of a secret of the namespace, the run, the day and
@@ -38,6 +50,8 @@
 
 local ENTRY = '>dddB'
 local ENTRY_SIZE = 25
+local HINTS = 'c16c16>dddd'
+local HINTS_SIZE = 64
 local DAY = 86400000
 local DAYS = 8
 local BORN = 10 * DAY
@@ -118,8 +132,8 @@ end
 
 -- Start with an empty outbox, under the given epoch, or a new one.
 local function begin(box, host, epoch)
-  redis.call('DEL', box.o)
-  box.a, box.t, box.f, box.x, box.len, box.is_new = 0, 0, '', '', 0, true
+  if box.is_listed then redis.call('DEL', box.o) end
+  box.a, box.t, box.f, box.x, box.len, box.is_new, box.before, box.expires = 0, 0, '', '', 0, true, 0, nil
   change(box, 'e', epoch or new_epoch(box, host))
   change(box, 'r', read_run(host, box.m))
   change(box, 's', 0)
@@ -137,10 +151,11 @@ end
 
 -- An outbox that does not exist. A visit leaves nothing behind, unless a list without a hash shows that
 -- messages were lost. The first message creates it, in the epoch of a connection if that is of this run.
-local function found(box, host, visits, user, is_wire2) -- rare
+local function found(box, host, wire2, user) -- rare
+  local visits = wire2 ~= nil
   local is_ours = box.id ~= '*'
-  box.is_behind_loss = is_ours and redis.call('EXISTS', box.o) == 1
-  local origin = is_ours and not box.is_behind_loss and read_origin(box, host, visits, is_wire2) or nil
+  box.is_behind_loss = is_ours and box.is_listed
+  local origin = is_ours and not box.is_behind_loss and read_origin(box, host, visits, wire2 == '1') or nil
   if not origin then return begin(box, host) end
   local epoch = derived(origin, origin.run, origin.today, box.id)
   if visits then
@@ -192,15 +207,14 @@ local function existing_box(position, outbox)
   return type(box.len) == 'number' and box.len <= box.s and box or nil
 end
 
--- Whether the list is intact, as far as its head shows. Expired entries at the head are dropped. A caller that
--- appends learns the length then.
-local function load_list(box, now, appends)
+-- Whether the list is intact, as far as its head shows. Expired entries at the head are dropped.
+local function load_list(box, now)
   local raw = try('LINDEX', box.o, '0')
   if type(raw) == 'table' then return false end
+  if not box.e then box.is_listed = raw ~= false end
   if not raw or not box.e then return true end
   local _, expires, _, before = read_entry(raw)
   box.before = before
-  if appends and expires and expires > now then return true end
   local len, over = redis.call('LLEN', box.o), 0
   if len > box.s then return false end
   while expires and expires <= now and over < len do
@@ -211,27 +225,31 @@ local function load_list(box, now, appends)
   end
   if not expires then return false end
   if over > 0 then redis.call('LTRIM', box.o, over, -1) end
-  box.len = len - over
+  box.len, box.expires = len - over, over < len and expires or nil
   return true
 end
 
 -- Set a corrupt outbox aside, so that operators can look at it, and start with an empty one.
 local function set_aside(box, host) -- rare
   for _, key in ipairs({box.m, box.o}) do put_aside(key) end
-  box.is_aside, box.changes, box.g, box.is_behind_loss = 1, nil, nil, true
+  box.is_aside, box.changes, box.g, box.is_listed, box.is_behind_loss = 1, nil, nil, false, true
   begin(box, host)
 end
 
--- Open the outbox of an id, to 'visit' it, to 'append' to it, or for something else; save() has to follow. A visit
--- does not create it; a caller that creates it may pass the user key, which holds the epochs of the id's
--- connections. After 'append', its length is not known before append().
-local function open_box(m, o, id, host, purpose, user, is_wire2)
+-- Whether numbers were given last in another run; the run usually still has its first id.
+local function is_of_other_run(run, host, key)
+  return run ~= host.id and run ~= read_run(host, key)
+end
+
+-- Open the outbox of an id; save() has to follow. A visit does not create it: that of a wire-2 client passes '1', any
+-- other one '0'. A caller that creates it may pass the user key, which holds the epochs of the id's connections.
+local function open_box(m, o, id, host, wire2, user)
   local box, is_intact = load_hash(m, o, id)
-  if not is_intact or not load_list(box, host.now, purpose == 'append') then
+  if not is_intact or not load_list(box, host.now) then
     set_aside(box, host)
   elseif not box.e then
-    found(box, host, purpose == 'visit', user, is_wire2)
-  elseif box.r ~= host.id and box.r ~= read_run(host, box.m) then -- the run usually still has its first id
+    found(box, host, wire2, user)
+  elseif is_of_other_run(box.r, host, box.m) then
     fork(box, host)
   end
   return box
@@ -270,6 +288,7 @@ end
 
 -- Record what was dropped, and write it.
 local function write_dropped(box) -- rare
+  box.x = box.x or redis.call('HMGET', box.m, 'x')[1] or ''
   note_dropped(box)
   if box.changes then write(box) end
 end
@@ -293,8 +312,9 @@ local function save(box, ttl)
 end
 
 -- The number of entries that have to leave the head to make room for the newest one, which always stays.
-local function surplus(box, max_messages, max_bytes) -- rare
+local function surplus(box, max_messages, max_bytes)
   local low = math.max(0, box.len - max_messages)
+  if box.t - box.before <= max_bytes then return low end
   local function fits(over)
     if over >= box.len - 1 then return true end
     local _, _, _, before = entry_at(box, over)
@@ -309,76 +329,110 @@ local function surplus(box, max_messages, max_bytes) -- rare
   return high
 end
 
--- The limits of an outbox, and the life of a message; as texts, how long its list and its hash live after it.
-local function new_limits(max_messages, max_bytes, ttl)
-  local hash = string.format('%.0f', ttl + DAY)
+-- An entry that is to be appended to outboxes, in the pieces before and after the bytes of all bodies. With the
+-- limits of these outboxes, and the time until which a list lives that is extended for it, which is longer than its
+-- own, so that most later messages need not extend it.
+local function new_entry(id, body, max_messages, max_bytes, ttl, now)
+  local expires = now + ttl
   return {
-    max_messages = tonumber(max_messages), max_bytes = tonumber(max_bytes), ttl = tonumber(ttl),
-    list = ttl, hash = hash,
+    times = struct.pack('>dd', now, expires), rest = struct.pack('>B', #id) .. id .. body, size = #body,
+    now = now, expires = expires, lasts = expires + math.floor(ttl / 16),
+    max_messages = tonumber(max_messages), max_bytes = tonumber(max_bytes),
   }
 end
 
 -- Why no message may be stored here now, as an error reply; nil where one may: clients of a master that was left
--- would lose it, as leave.lua says.
+-- would lose it, as leave.lua says. A user that may let no key expire fails before anything is written.
 local function refusal(host, position, replicas)
   if try('GET', string.match(position, '^mesa:%b{}:') .. 'L') == host.id then
     return redis.error_reply('READONLY another master counts')
   end
+  if not redis.acl_check_cmd('PEXPIRE', position, '1') then redis.call('PEXPIRE', position, '1') end
   if replicas == '0' or host.replicas > 0 then return nil end
   return redis.error_reply('NOREPLICAS no replica is online')
 end
 
--- Write the changes, and the next number.
-local function save_with_number(box, ttl) -- rare
-  change(box, 's', box.s)
-  change(box, 't', box.t)
-  save(box, ttl)
-end
-
--- Take a number back whose message was not appended, and end the script; or one whose message made the list longer
--- than there are numbers, which shows that it is corrupt.
+-- Take a number back whose message was not appended, and end the script unless that is due to the data; or a number
+-- whose message made the list longer than there are numbers.
 local function take_back(box, top, total, length) -- rare
   redis.call('HSET', box.m, 's', top, 't', total)
-  if type(length) == 'table' then error(length) end
+  if type(length) == 'table' then return check_data(length) end
   redis.call('LTRIM', box.o, 0, -2)
 end
 
--- Append a message under the next number: both are written, or neither is, and then the script ends. The
--- number comes first, since it can be taken back by the command that has just been allowed. Returns false where the
--- list is corrupt, which set_aside() cures.
-local function append(box, id, body, limits, now)
-  local top, total = box.s, box.t
-  box.s, box.t = top + 1, total + #body
-  if box.is_new or box.changes then
-    save_with_number(box, limits.hash)
+-- The outbox to which a message was appended by hints last. One table for all of them, with room for its fields, as
+-- Redis takes long to collect many.
+local HINTED = {m = '', o = '', id = '', e = '', s = 0, digits = '', a = 0, t = 0, before = 0, is_aside = 0}
+
+-- Append an entry to an outbox by its hints: number and message are written, or neither is, and then the script ends.
+-- The number comes first, since it can be taken back by the command that has just been allowed. Returns HINTED; nil
+-- where hints do not count, or where the list turns out to be corrupt.
+local function append_by_hints(m, o, id, host, entry)
+  local found = redis.pcall('HMGET', m, 'h', 's', 'a', 't')
+  local hints, top, acknowledged, total = found[1], tonumber(found[2]), tonumber(found[3] or '0'), tonumber(found[4])
+  local is_read = hints and #hints == HINTS_SIZE and top and total and acknowledged and acknowledged <= top
+  if not is_read then return nil end
+  local run, epoch, ends, before, lasts, since = struct.unpack(HINTS, hints)
+  local expires, sum, number = entry.expires, total + entry.size, top + 1
+  local is_true = ends > entry.now and ends <= expires and lasts >= expires and sum - before <= entry.max_bytes
+  if not is_true or is_of_other_run(run, host, m) then return nil end
+  local digits, is_lasting = string.format('%d', number), acknowledged < since and since <= top
+  if is_lasting or acknowledged == top then -- then the next acknowledgement would end what a new hint says
+    redis.call('HSET', m, 's', digits, 't', string.format('%d', sum))
   else
-    redis.call('PEXPIRE', box.m, limits.hash, 'GT')
-    redis.call('HSET', box.m, 's', box.s, 't', box.t)
+    hints = string.sub(hints, 1, -9) .. struct.pack('>d', number)
+    redis.call('HSET', m, 's', digits, 't', string.format('%d', sum), 'h', hints)
   end
-  local header = struct.pack(ENTRY, now, now + limits.ttl, box.t, #id)
-  local length = redis.pcall('RPUSH', box.o, header .. id .. body)
-  if type(length) == 'table' or length > box.s then
-    take_back(box, top, total, length)
-    return false
-  end
-  box.len = length
-  return true
+  local length = redis.pcall('RPUSH', o, entry.times .. struct.pack('>d', sum) .. entry.rest)
+  local box = HINTED
+  box.m, box.o, box.id, box.e, box.s, box.digits, box.a, box.x = m, o, id, epoch, number, digits, acknowledged, nil
+  box.t, box.before, box.len, box.lasts, box.is_lasting = sum, before, length, lasts, is_lasting
+  if type(length) == 'table' or length > number then return take_back(box, top, total, length) end
+  return box
 end
 
--- After append(): drop the oldest messages if there are too many. Returns how many of those had not been
--- acknowledged.
-local function make_room(box, limits)
-  if box.len == 1 then
-    redis.call('PEXPIRE', box.o, limits.list)
-    return 0
+-- Append an entry to an opened outbox in the same way, and leave hints.
+local function append(box, entry)
+  local top, total, expires = box.s, box.t, entry.expires
+  local ends, before, lasts = math.min(box.expires or expires, expires), box.before or total, entry.lasts
+  change(box, 's', top + 1)
+  change(box, 't', total + entry.size)
+  change(box, 'h', struct.pack(HINTS, box.r, box.e, ends, before, lasts, top + 1))
+  save(box, string.format('%d', lasts - entry.now + DAY))
+  local length = redis.pcall('RPUSH', box.o, entry.times .. struct.pack('>d', box.t) .. entry.rest)
+  if type(length) == 'table' then
+    take_back(box, top, total, length)
+    error(length)
   end
-  redis.call('PEXPIRE', box.o, limits.list, 'GT')
-  if box.len <= limits.max_messages and box.t - box.before <= limits.max_bytes then return 0 end
-  local over, gone = surplus(box, limits.max_messages, limits.max_bytes), box.s - box.len
+  box.expires, box.before, box.lasts, box.len, box.digits = ends, before, lasts, length, string.format('%d', box.s)
+end
+
+-- Append an entry to the outbox of an id, which need not exist, and is set aside if it is corrupt.
+local function append_without_hints(m, o, id, host, entry, user) -- rare
+  local box = open_box(m, o, id, host, nil, user)
+  append(box, entry)
+  return box
+end
+
+-- Drop the oldest messages. Returns how many of them had not been acknowledged.
+local function displace(box, entry) -- rare
+  local over, gone = surplus(box, entry.max_messages, entry.max_bytes), box.s - box.len
   if over == 0 then return 0 end
   redis.call('LTRIM', box.o, over, -1)
   box.len = box.len - over
   return math.max(0, gone + over - math.max(gone, box.a))
+end
+
+-- After a message was appended: extend the life of the list, and drop the oldest messages if there are too many.
+-- Returns how many of those had not been acknowledged.
+local function make_room(box, entry)
+  if box.len == 1 then
+    redis.call('PEXPIRE', box.o, string.format('%d', box.lasts - entry.now))
+    return 0
+  end
+  if not box.is_lasting then redis.call('PEXPIRE', box.o, string.format('%d', box.lasts - entry.now), 'GT') end
+  if box.len <= entry.max_messages and box.t - box.before <= entry.max_bytes then return 0 end
+  return displace(box, entry)
 end
 
 -- Where an older epoch ended, or nil if there was no such epoch.

@@ -74,7 +74,7 @@ end
 -- The record of this message id for each recipient: 'epoch:sequence', or '0' when it was not stored; false
 -- when the message did not come before. A key of another type is not Mesa's.
 local function remembered(done, ...)
-  if ARGV[5] == '0' then return NOTHING end
+  if ARGV[5] == '0' or redis.call('EXISTS', done) == 0 then return NOTHING end
   local known = redis.pcall('HMGET', done, ...)
   if not known.err then return known end
   check_data(known)
