@@ -20,7 +20,11 @@ def replies_to(commands: Sequence[Command], run: Callable[[Call], Any]) -> list[
     """Run calls, and return the reply to each of the commands."""
     joined, counts = join(commands)
     answered = zip(calls_of(joined), counts, strict=True)
-    return [reply for call, count in answered for reply in split_reply(run(call), count)]
+    return [
+        reply
+        for call, count in answered
+        for reply in (split_reply(run(call), count) if count > 1 else [run(call)])
+    ]
 
 
 def _call_of(name: object, sha: object, keys: object, *rest: str | bytes | int) -> Call:

@@ -28,7 +28,7 @@ class Watch:
         proven: returns the acknowledged positions of the living connections of an id on a node.
 
     Attributes:
-        handled: by id, names of messages that some device has handled, or says that it has.
+        handled: by id, names of messages that some device has handled, or that count as handled.
         made_up: by id, positions that devices made up, above all that were given out.
     """
 
@@ -197,14 +197,16 @@ class Watch:
         page = Page.of(reply)
         self._check_rollback(request.id, request.position, page)
         self._check_page(request, page, before.acknowledged if before else 0)
-        if request.position in self.made_up[request.id] and page.status != "reset":
+        is_made_up = request.position in self.made_up[request.id] and page.status != "reset"
+        if is_made_up or request.mode == "acknowledge":
             self._believe(request.id, page.start)
         return page
 
     def _believe(self, id: str, sequence: int) -> None:
-        """Note that a device claims messages which it may never have had, without a way to tell.
+        """Note that messages count as received which a device may never have had.
 
-        Its number was given out before its login was carried out, or its epoch has ended.
+        It does not want them, as clients of 1.x may. Or it made up a position whose number was given out
+        before its login was carried out, or whose epoch has ended, so that there is no way to tell.
         """
         log = self._truths[id].log
         self.handled[id].update(message.message_id for at, message in log.items() if at <= sequence)

@@ -300,7 +300,11 @@ class Group:
 
     def add(self, reply: Any) -> None:
         """Store the next reply."""
-        for each in split_reply(reply, self._counts.popleft()):
+        count = self._counts.popleft()
+        if count == 1:
+            self._add(reply)
+            return
+        for each in split_reply(reply, count):
             self._add(each)
 
     def _add(self, reply: Any) -> None:

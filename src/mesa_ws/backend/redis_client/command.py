@@ -178,9 +178,7 @@ def _joined(run: Sequence[Any]) -> Command:
 
 
 def split_reply(reply: Any, count: int) -> Sequence[Any]:
-    """Return the replies that a reply stands for, to so many commands."""
-    if count == 1:
-        return (reply,)
+    """Return the replies that a reply stands for, to two or more commands."""
     if not isinstance(reply, RedisError):
         return reply  # type: ignore[no-any-return]  # a list
     return [reply if isinstance(reply, NoScriptError) else RefusedTogether(str(reply))] * count

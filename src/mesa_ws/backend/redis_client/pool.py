@@ -167,7 +167,7 @@ class Pool:
         else:
             joined, counts = join(commands)
             for reply, count in zip(self._talk(connection, joined, limit), counts, strict=True):
-                for each in split_reply(reply, count):
+                for each in split_reply(reply, count) if count > 1 else (reply,):
                     batch.add(each)
         if batch.runs_again:
             if batch.lacks_scripts:
