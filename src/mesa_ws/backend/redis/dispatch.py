@@ -115,11 +115,15 @@ class DispatchCalls(msgspec.Struct, frozen=True, gc=False):
             return _relayed(envelope, replies), (), b""
         deliveries: dict[str, Delivery] = {}
         corrupt: list[str] = []
-        ids, nodes, refusal = iter(envelope.recipients.ids), 0, b""
-        for count, _, problem, *flat in replies:
-            nodes, refusal, five = max(nodes, count), refusal or problem, [iter(flat)] * 5
-            for sequence, epoch, online, displaced, is_corrupt, id in zip(*five, ids, strict=False):
-                deliveries[id] = _delivery(sequence, epoch, online, displaced)
+        ids, nodes, refusal = envelope.recipients.ids, 0, b""
+        for count, _, problem, rest, *flat in replies:
+            nodes, refusal = max(nodes, count), refusal or problem
+            some = ids[len(deliveries) : len(deliveries) + len(flat) // 3]
+            for sequence, epoch, online, id in zip(*[iter(flat)] * 3, some, strict=False):
+                deliveries[id] = _delivery(sequence, epoch, online)
+            for number, displaced, is_corrupt in zip(*[iter(rest)] * 3, strict=False):
+                id = some[number - 1]
+                deliveries[id] = deliveries[id]._replace(displaced=displaced)
                 if is_corrupt:
                     corrupt.append(id)
         return Receipt(envelope.message_id, deliveries, nodes), corrupt, refusal
@@ -162,7 +166,7 @@ def _outcome_for_everybody(envelope: Envelope, reply: Any) -> Outcome:
     if envelope.retention is None:
         return Receipt(envelope.message_id, {}, reply), (), b""
     nodes, _, sequence, epoch, is_corrupt, refusal = reply
-    given = {"*": _delivery(sequence, epoch, 0, 0)} if envelope.kind == "order" else {}
+    given = {"*": _delivery(sequence, epoch, 0)} if envelope.kind == "order" else {}
     return Receipt(envelope.message_id, given, nodes), ["*"] if is_corrupt else [], refusal
 
 
@@ -185,12 +189,12 @@ def _stored_before(each: Iterable[tuple[str, int, bytes]]) -> Iterator[tuple[str
     for id, online, known in each:
         epoch, _, sequence = known.partition(b":")
         if sequence:
-            yield id, _delivery(int(sequence), epoch, online, 0)
+            yield id, _delivery(int(sequence), epoch, online)
 
 
 @lru_cache(100)
 def _relayed_to(online: int) -> Delivery:
-    return _CORRUPT if online < 0 else _delivery(0, b"", online, 0)
+    return _CORRUPT if online < 0 else _delivery(0, b"", online)
 
 
 def _revocations(keys: Keys, envelope: Envelope, record: str) -> list[Command]:
@@ -281,8 +285,8 @@ def _replicas(dispatches: Iterable[DispatchCalls], replies: Sequence[Any]) -> in
     return most
 
 
-def _delivery(sequence: int, epoch: bytes, online: int, displaced: int) -> Delivery:
+def _delivery(sequence: int, epoch: bytes, online: int) -> Delivery:
     """Return the delivery to one id; sequence 0 is a message that is not stored, or came before without."""
     if not sequence:
         return Delivery(False, max(online, 0), None if online > 0 else "offline")
-    return Delivery(True, max(online, 0), None, Position(epoch.decode(), sequence), displaced)
+    return Delivery(True, max(online, 0), None, Position(epoch.decode(), sequence))

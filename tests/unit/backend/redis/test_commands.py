@@ -121,14 +121,16 @@ def test_the_calls_of_one_message_are_steps_and_those_of_several_are_not() -> No
 
 def test_what_was_stored_says_where_and_what_it_displaced() -> None:
     dispatch = DispatchCalls.of(KEYS, prepare(HELLO, ["a", "b", "c", "d"], retention=KEEP))
-    each = [[4, b"e1", 2, 0, 0], [9, b"e2", 0, 3, 1], [1, b"e3", -1, 0, 0], [0, b"", 1, 0, 0]]
-    replies = [[2, 1, b"", *(value for values in each for value in values)]]
+    replies = [
+        [2, 1, b"", [], 4, b"e1", 2],
+        [1, 1, b"", [1, 3, 1, 2, 2, 0], 9, b"e2", 0, 1, b"e3", -1, 0, b"", 1],
+    ]
     receipt, corrupt, refusal = dispatch.outcome(replies)
     assert (receipt.nodes, corrupt, refusal) == (2, ["b"], b"")
     assert receipt.deliveries == {
         "a": Delivery(True, 2, None, Position("e1", 4), 0),
         "b": Delivery(True, 0, None, Position("e2", 9), 3),
-        "c": Delivery(True, 0, None, Position("e3", 1), 0),
+        "c": Delivery(True, 0, None, Position("e3", 1), 2),
         "d": Delivery(False, 1, None),
     }
 
@@ -146,7 +148,7 @@ def test_a_batch_waits_for_the_replicas_of_what_asked_for_them(caplog: pytest.Lo
         prepare(HELLO, ["a"], retention=KEEP),
         prepare(HELLO, ["a"]),
     ]
-    stored = [[0, 2, b"", 1, b"e", 0, 0, 0], [0, 5, b"", 2, b"e", 0, 0, 1], [0, 0]]
+    stored = [[0, 2, b"", [], 1, b"e", 0], [0, 5, b"", [1, 0, 1], 2, b"e", 0], [0, 0]]
     batch = dispatching(KEYS, envelopes)
     assert batch.proof is not None
     assert batch.proof.replicas(stored) == 2
@@ -197,8 +199,8 @@ def test_each_message_of_a_batch_gets_its_own_replies() -> None:
 
 def test_the_first_of_several_refusals_is_told() -> None:
     ids = [str(n) for n in range(201)]
-    stored = [value for n in range(200) for value in (n, b"e", 0, 0, 0)]
-    replies = [[1, 0, b"one", *stored], [0, 0, b"two", 7, b"e", 0, 0, 0]]
+    stored = [value for n in range(200) for value in (n, b"e", 0)]
+    replies = [[1, 0, b"one", [], *stored], [0, 0, b"two", [], 7, b"e", 0]]
     receipt, _, refusal = DispatchCalls.of(KEYS, prepare(HELLO, ids, retention=KEEP)).outcome(replies)
     assert (receipt.nodes, len(receipt.deliveries), refusal) == (1, 201, b"one")
 

@@ -7,10 +7,11 @@
 --        remembered (ms), or 0, 6 most messages and 7 most bytes of one outbox, 8 life of
 --        the message (ms), 9 how many replicas have to be online, 0 or 1, 10.. the recipients, in the
 --        order of KEYS
--- REPLY  nodes, replicas online, why it could not be published or '', then for each recipient: sequence, epoch,
---        its connections or -1 for a corrupt user key, unacknowledged messages dropped to make room, 1 if corrupt
---        data was set aside, else 0. Or the error NOREPLICAS, or READONLY in a master that was left; or another
---        one, which begins with PARTLY if the message is stored for some recipients.
+-- REPLY  nodes, replicas online, why it could not be published or '', what else happened, then for each recipient:
+--        sequence, epoch, its connections or -1 for a corrupt user key. What else happened is a list: the number of
+--        a recipient, unacknowledged messages dropped to make room, 1 if corrupt data was set aside, else 0; where
+--        one of them is not 0. Or the error NOREPLICAS, or READONLY in a master that was left; or another one, which
+--        begins with PARTLY if the message is stored for some recipients.
 --
 -- A recipient in the record of this message id has the message already: the reply has its position of
 -- that time, and nothing is stored or published again; sequence 0 and epoch '' if it was not stored. Nodes
@@ -25,7 +26,8 @@ local host = read_host()
 local refused = refusal(host, KEYS[4], ARGV[9])
 if refused then return refused end
 local entry = new_entry(ARGV[3], ARGV[4], ARGV[6], ARGV[7], ARGV[8], host.now)
-local mailing, reply, news, failure = {}, {0, host.replicas, ''}, {}, nil
+local mailing, rest, news, failure = {}, {}, {}, nil
+local reply = {0, host.replicas, '', rest}
 local known, nodes_of, online_of = remembered(KEYS[3], unpack(ARGV, FIRST)), {}, {}
 
 for n = 1, #ARGV - FIRST + 1 do
@@ -57,6 +59,7 @@ for n = 1, #nodes_of do
   stored = nil
   if before then
     epoch, sequence = string.match(before, '^(%x+):(%d+)$')
+    sequence = tonumber(sequence)
   elseif not failure then -- which does not end the script, but nothing more is stored
     local is_done, result = pcall(store, n)
     if is_done then displaced = result else failure = problem_of(result) end
@@ -67,9 +70,13 @@ for n = 1, #nodes_of do
     local head = mailing[nodes[i]]
     if box then address(head, box.id, epoch, sequence) else address(head) end
   end
-  local last = 5 * n - 2
-  reply[last + 1], reply[last + 2], reply[last + 3] = tonumber(sequence or 0), epoch or '', online_of[n]
-  reply[last + 4], reply[last + 5] = displaced, box and box.is_aside or 0
+  local last = 3 * n + 1
+  reply[last + 1], reply[last + 2], reply[last + 3] = sequence or 0, epoch or '', online_of[n]
+  local is_aside = box and box.is_aside or 0
+  if displaced > 0 or is_aside > 0 then
+    local more = #rest
+    rest[more + 1], rest[more + 2], rest[more + 3] = n, displaced, is_aside
+  end
 end
 if #news == 0 then touch(KEYS[3]) end
 local is_remembered, problem = pcall(remember_all, KEYS[3], news)
