@@ -113,10 +113,9 @@ class Batch:
     def __init__(
         self,
         commands: Sequence[Command],
-        *,
         is_repeatable: bool = False,
-        known_for: float = math.inf,
         proof: Proof | None = None,
+        known_for: float = math.inf,
         steps: Sequence[int] = (),
     ) -> None:
         self.commands = commands
@@ -131,9 +130,12 @@ class Batch:
 
     def _reset(self) -> None:
         """Begin with the first step."""
-        self.replies: list[Any] = [None] * len(self.commands)
-        self._later = iter(self.steps) if self.steps else _NO_STEPS
-        self._end = next(self._later, len(self.commands))
+        self._end = count = len(self.commands)
+        self.replies: list[Any] = [None] * count
+        self._later = _NO_STEPS
+        if self.steps:
+            self._later = iter(self.steps)
+            self._end = next(self._later)
         self.missing: Sequence[int] = range(self._end)
 
     @property
@@ -312,7 +314,10 @@ class Group:
         if not batch.add(reply):
             return
         if not batch.missing and not (batch.is_repeatable and self.master.is_left):
-            batch.settle_answered(self._where)
+            if batch.has_errors or batch.proof is not None:
+                batch.settle_answered(self._where)
+            else:
+                batch.settle()
         self._at += 1
         if self._at == len(self.batches) and self._is_whole:
             self._on_read(self)
@@ -335,7 +340,7 @@ class Operation(Batch, Generic[T]):
         known_for: float = math.inf,
         steps: Sequence[int] = (),
     ) -> None:
-        super().__init__(commands, is_repeatable=is_repeatable, known_for=known_for, proof=proof, steps=steps)
+        super().__init__(commands, is_repeatable, proof, known_for, steps)
         self.read = read
 
     def result(self) -> T:
