@@ -86,19 +86,22 @@ class _AsyncioStream(httpcore.AsyncNetworkStream, asyncio.Protocol):
 
     async def aclose(self) -> None:
         self.transport.close()
-        await asyncio.sleep(0)
-        self.transport.abort()  # otherwise TLS would wait for the peer to close, too
+        try:
+            await asyncio.sleep(0)
+        finally:
+            self.transport.abort()  # otherwise TLS would wait for the peer to close, too
 
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> Self:
-        loop = asyncio.get_running_loop()
-        try:  # a handshake that fails or is cancelled closes the transport
-            transport = await loop.start_tls(
-                self.transport, self, ssl_context, server_hostname=server_hostname
-            )
-        except OSError as error:
-            raise httpcore.ConnectError(_text(error)) from error
+        loop, plain = asyncio.get_running_loop(), self.transport
+        try:
+            transport = await loop.start_tls(plain, self, ssl_context, server_hostname=server_hostname)
+        except BaseException as error:
+            plain.abort()  # a handshake that is cancelled as it ends would wait for the peer to close, too
+            if isinstance(error, OSError):
+                raise httpcore.ConnectError(_text(error)) from error
+            raise
         assert transport is not None  # noqa: S101 - only where the transport was closed before
         self.transport = transport
         return self
