@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoPermissionError, NoScriptError, RedisError
 
 from ...errors import BackendRefused
 
@@ -142,7 +142,10 @@ MAX_JOINT = 64 * 1024
 
 
 class RefusedTogether(NoScriptError):
-    """The reply to commands that Redis refused together, maybe because of one of them: each runs again."""
+    """The reply to commands whose user may not do what one of them does: each runs again.
+
+    What was written behind them in the same turn, and was not joined, then comes before them.
+    """
 
 
 def join(commands: Sequence[Command]) -> tuple[Sequence[Command], Sequence[int]]:
@@ -181,7 +184,8 @@ def split_reply(reply: Any, count: int) -> Sequence[Any]:
     """Return the replies that a reply stands for, to two or more commands."""
     if not isinstance(reply, RedisError):
         return reply  # type: ignore[no-any-return]  # a list
-    return [reply if isinstance(reply, NoScriptError) else RefusedTogether(str(reply))] * count
+    is_about_one = isinstance(reply, NoPermissionError)  # others, such as READONLY, are about Redis
+    return [RefusedTogether(str(reply)) if is_about_one else reply] * count
 
 
 def chunks(ids: Sequence[Any], size: int) -> list[Sequence[Any]]:

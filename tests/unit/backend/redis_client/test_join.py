@@ -1,6 +1,9 @@
 """Calls of a script that one run makes together."""
 
-from redis.exceptions import NoPermissionError, NoScriptError
+import asyncio
+
+import pytest
+from redis.exceptions import NoPermissionError, NoScriptError, ReadOnlyError
 
 from mesa_ws.backend.redis_client.batch import Batch, Group
 from mesa_ws.backend.redis_client.command import (
@@ -12,6 +15,7 @@ from mesa_ws.backend.redis_client.command import (
     split_reply,
 )
 from mesa_ws.backend.redis_client.master import FIXED
+from mesa_ws.errors import BackendError
 
 REFUSED = NoPermissionError("NOPERM no permissions")
 UNKNOWN = NoScriptError("NOSCRIPT No matching script")
@@ -40,6 +44,22 @@ def test_one_run_takes_so_many_keys_and_bytes() -> None:
 def test_a_reply_is_split_into_those_of_its_commands() -> None:
     assert split_reply([1, [2], REFUSED], 3) == [1, [2], REFUSED]
     assert split_reply(UNKNOWN, 2) == [UNKNOWN, UNKNOWN]
+
+
+async def test_what_redis_refuses_for_itself_refuses_all_and_runs_nothing_again() -> None:
+    away = ReadOnlyError("READONLY You can't write against a read only replica.")
+    assert split_reply(away, 2) == [away, away]
+    first, second = Batch([call("a")]), Batch([call("b")])
+    group, _ = group_of([first, second])
+    group.begin([first, second], 0.0)
+    for batch in (first, second):
+        batch.future = asyncio.get_running_loop().create_future()
+    group.add(away)
+    for batch in (first, second):
+        assert (batch.runs_again, batch.is_part_done, batch.is_read_only) == (False, False, True)
+        with pytest.raises(BackendError) as refused:
+            await batch.future
+        assert not getattr(refused.value, "maybe_sent", None)
 
 
 def group_of(batches: list[Batch]) -> tuple[Group, list[Group]]:
