@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- Publish a message that is not stored to the nodes that hold one of its recipients, once to each.
+-- Publish a message with an idempotency key that is not stored to each node that holds one of its recipients.
 --
 -- KEYS   1 leases, 2 counters, 3 the record of the message id, 4.. the user key of each recipient
 -- ARGV   1 prefix of the channels of nodes, 2 kind, 3 id and 4 body of the message, 5 for how long the id is
---        remembered (ms), or 0, 6 its delivery policy, or '', 7.. the recipients, in the order of KEYS
+--        remembered (ms), 6 its delivery policy, or '', 7.. the recipients, in the order of KEYS
 -- REPLY  the number of nodes, then for each recipient its connections, or -1 for a corrupt key; if the message
 --        was stored for one of them before, then for each its text in the record, or ''
 --
@@ -12,8 +12,8 @@
 -- is the reply; it begins with PARTLY if some nodes received it.
 
 local FIRST = 7
-local now, is_remembered = now_ms(), ARGV[5] ~= '0'
-local mailing, reply, news, was_stored = {}, {0, 0}, is_remembered and {} or NOTHING, false
+local now = now_ms()
+local mailing, reply, news, was_stored = {}, {0, 0}, {}, false
 local known = remembered(KEYS[3], unpack(ARGV, FIRST))
 for n = 1, #ARGV - FIRST + 1 do
   local before, id = known[n], ARGV[FIRST - 1 + n]
@@ -21,7 +21,7 @@ for n = 1, #ARGV - FIRST + 1 do
   was_stored = was_stored or before and before ~= '0'
   for i = 1, nodes and #nodes or 0 do address(mailing[nodes[i]], not before and id) end
   reply[n + 1] = nodes and online or -1
-  if is_remembered and not before then
+  if not before then
     local last = #news
     news[last + 1], news[last + 2] = id, '0'
   end
