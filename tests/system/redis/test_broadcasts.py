@@ -1,20 +1,9 @@
 """Messages to everybody in Redis: kept for minutes, for clients that keep a position."""
 
-from collections.abc import Iterator
-
 import pytest
-import redis
 
 from mesa_ws.messages.receipt import Position
 from tests.system.redis.script_runner import ScriptRunner, bodies
-
-
-@pytest.fixture
-def runner(redis_url: str, namespace: str) -> Iterator[ScriptRunner]:
-    with redis.Redis.from_url(redis_url) as client:
-        runner = ScriptRunner(client, namespace)
-        runner.join()
-        yield runner
 
 
 def announce(runner: ScriptRunner, *texts: bytes) -> None:

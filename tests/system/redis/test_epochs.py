@@ -1,6 +1,6 @@
 """Positions in outboxes that Redis may have forgotten parts of, and data that Mesa did not write."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,15 +10,6 @@ from mesa_ws.backend.outbox import Start
 from mesa_ws.messages.receipt import Position
 from tests.redis_server import RedisServer
 from tests.system.redis.script_runner import ScriptRunner, bodies
-
-
-@pytest.fixture
-def runner(redis_url: str, namespace: str) -> Iterator[ScriptRunner]:
-    with redis.Redis.from_url(redis_url) as client:
-        runner = ScriptRunner(client, namespace)
-        runner.join()
-        yield runner
-
 
 # Positions
 

@@ -19,14 +19,6 @@ WIRE2 = Start(is_wire2=True)
 
 
 @pytest.fixture
-def runner(redis_url: str, namespace: str) -> Iterator[ScriptRunner]:
-    with redis.Redis.from_url(redis_url) as client:
-        runner = ScriptRunner(client, namespace)
-        runner.join()
-        yield runner
-
-
-@pytest.fixture
 def own_hand(tmp_path: Path, namespace: str) -> Iterator[ScriptRunner]:
     """A runner on a Redis of its own."""
     server = RedisServer(tmp_path)

@@ -5,12 +5,10 @@ Time cannot be let pass in Redis, so what an outbox remembers is moved into the 
 
 import random
 import struct
-from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
 import pytest
-import redis
 
 from mesa_ws.backend.outbox import Start
 from mesa_ws.backend.redis import wire
@@ -59,11 +57,8 @@ class Runner(ScriptRunner):
 
 
 @pytest.fixture
-def runner(redis_url: str, namespace: str) -> Iterator[Runner]:
-    with redis.Redis.from_url(redis_url) as client:
-        runner = Runner(client, namespace)
-        runner.join()
-        yield runner
+def runner(runner: ScriptRunner) -> Runner:
+    return Runner(runner.client, runner.keys.namespace or "")
 
 
 def keeping(seconds: float) -> Retention:

@@ -1,24 +1,13 @@
 """What people and other systems do to outboxes: look into them, empty them, move 1.x into them."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import redis
 
 from mesa_ws.backend.importing import Legacy
 from mesa_ws.backend.redis import wire
 from mesa_ws.messages.receipt import Position
 from tests.system.redis.script_runner import KEEP, ScriptRunner, bodies
-
-
-@pytest.fixture
-def runner(redis_url: str, namespace: str) -> Iterator[ScriptRunner]:
-    with redis.Redis.from_url(redis_url) as client:
-        runner = ScriptRunner(client, namespace)
-        runner.join()
-        yield runner
-
 
 # Looking and emptying
 

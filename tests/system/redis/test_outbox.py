@@ -1,9 +1,6 @@
 """Outboxes in Redis: storing, reading and dropping messages, and their order."""
 
-from collections.abc import Iterator
-
 import pytest
-import redis
 from msgspec.structs import replace
 from redis.exceptions import ResponseError
 
@@ -12,14 +9,6 @@ from mesa_ws.backend.redis import node_commands
 from mesa_ws.messages.envelope import Retention
 from mesa_ws.messages.receipt import Position
 from tests.system.redis.script_runner import KEEP, ScriptRunner, bodies, envelope
-
-
-@pytest.fixture
-def runner(redis_url: str, namespace: str) -> Iterator[ScriptRunner]:
-    with redis.Redis.from_url(redis_url) as client:
-        runner = ScriptRunner(client, namespace)
-        runner.join()
-        yield runner
 
 
 def test_messages_are_numbered_and_read_in_order(runner: ScriptRunner) -> None:
