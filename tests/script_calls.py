@@ -6,7 +6,8 @@ from typing import Any
 import msgspec
 
 from mesa_ws.backend.redis.scripts import SCRIPTS
-from mesa_ws.backend.redis_client.command import Call, Command, join, split_reply
+from mesa_ws.backend.redis_client.batch import join, split_reply
+from mesa_ws.backend.redis_client.command import Call, Command
 
 _BY_SHA = {script.sha: script for script in SCRIPTS}
 
@@ -20,11 +21,7 @@ def replies_to(commands: Sequence[Command], run: Callable[[Call], Any]) -> list[
     """Run calls, and return the reply to each of the commands."""
     joined, counts = join(commands)
     answered = zip(calls_of(joined), counts, strict=True)
-    return [
-        reply
-        for call, count in answered
-        for reply in (split_reply(run(call), count) if count > 1 else [run(call)])
-    ]
+    return [reply for call, count in answered for reply in split_reply(run(call), count)]
 
 
 def _call_of(name: object, sha: object, keys: object, *rest: str | bytes | int) -> Call:

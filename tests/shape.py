@@ -29,7 +29,7 @@ UNCOUNTED = ("__init__", "__main__", "version")
 ROADS: Mapping[str, tuple[int, int]] = {
     "dispatch": (18, 18),  # the second message to an id looks out for the end of the turn
     "message": (23, 105),
-    "login": (37, 107),
+    "login": (36, 107),
     "resume": (39, 144),
 }
 """Modules of a road at most, and returns to one that was left before; scripts are not counted.

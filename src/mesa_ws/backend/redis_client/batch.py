@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Any, Generic, TypeVar
 
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
+from redis.exceptions import NoPermissionError, NoScriptError, ReadOnlyError, RedisError
 
 from ...errors import BackendError, BackendRefused, BackendUnavailable, MesaError
-from .command import Command, join, split_reply
+from .command import MAX_IDS, Command, JointCommand
 from .durability import Proof
 from .failures import failed_reply, is_of_no_master, is_partial
 from .master import Master
@@ -82,26 +82,9 @@ class Batch:
     """
 
     __slots__ = (
-        "_again",
-        "_count",
-        "_end",
-        "_is_written",
-        "_known_for",
-        "_later",
-        "_written_at",
-        "began",
-        "commands",
-        "deadline",
-        "future",
-        "has_errors",
-        "is_doubtful",
-        "is_repeatable",
-        "meter",
-        "missing",
-        "proof",
-        "replies",
-        "runs_again",
-        "steps",
+        "_again", "_count", "_end", "_is_written", "_known_for", "_later", "_written_at", "began",
+        "commands", "deadline", "future", "has_errors", "is_doubtful", "is_repeatable", "meter",
+        "missing", "proof", "replies", "runs_again", "steps",
     )  # fmt: skip
 
     future: asyncio.Future[Any]
@@ -254,6 +237,61 @@ class Batch:
             self.settle(failure)
 
 
+MAX_JOINT = 64 * 1024
+"""Bytes of the bodies that one run of a script takes from several commands."""
+
+
+class RefusedTogether(NoScriptError):
+    """The reply to commands whose user may not do what one of them does: each runs again.
+
+    What was written behind them in the same turn, and was not joined, then comes before them.
+    """
+
+
+def join(commands: Sequence[Command]) -> tuple[Sequence[Command], Sequence[int]]:
+    """Join neighbours that can run together, in order, as many as have `MAX_IDS` keys and `MAX_JOINT`.
+
+    Returns:
+        The commands to write; and for each how many of `commands` its reply answers. See `split_reply`.
+    """
+    if len(commands) == 1:  # the usual case
+        return commands, (1,)
+    runs: list[list[Command]] = []
+    shared: Command = ()
+    keys = size = 0
+    for command in commands:
+        if not isinstance(command, JointCommand):
+            shared = ()
+            runs.append([command])
+            continue
+        own_keys = command[2] - 2
+        body = len(command[9 + own_keys])
+        keys, size = keys + own_keys, size + body
+        if command.shared == shared and keys <= MAX_IDS and size <= MAX_JOINT:
+            runs[-1].append(command)
+        else:
+            shared, keys, size = command.shared, own_keys, body
+            runs.append([command])
+    return [_joined(run) if len(run) > 1 else run[0] for run in runs], [len(run) for run in runs]
+
+
+def _joined(run: Sequence[Any]) -> Command:
+    keys = [key for command in run for key in command[5 : 3 + command[2]]]
+    args = [arg for command in run for arg in command[6 + command[2] :]]
+    script, sha, own, *shared_keys = run[0][:5]
+    return (script, sha, 2 + len(keys), *shared_keys, *keys, *run[0][3 + own : 6 + own], *args)
+
+
+def split_reply(reply: Any, count: int) -> Sequence[Any]:
+    """Return the replies that a reply stands for, to so many commands."""
+    if count == 1:
+        return (reply,)
+    if not isinstance(reply, RedisError):
+        return reply  # type: ignore[no-any-return]  # a list
+    is_about_one = isinstance(reply, NoPermissionError)  # others, such as READONLY, are about Redis
+    return [RefusedTogether(str(reply)) if is_about_one else reply] * count
+
+
 class Group:
     """Batches that are written together, or in parts. Their replies settle them one after another.
 
@@ -287,7 +325,7 @@ class Group:
         self.batches += batches
         commands = [command for batch in batches for command in batch.begin(now)]
         self.size += len(commands)
-        if len(commands) == 1 or batches[0].runs_again:  # which then run alone
+        if batches[0].runs_again:  # each alone
             self._counts += [1] * len(commands)
             return commands
         joined, counts = join(commands)
@@ -302,11 +340,7 @@ class Group:
 
     def add(self, reply: Any) -> None:
         """Store the next reply."""
-        count = self._counts.popleft()
-        if count == 1:
-            self._add(reply)
-            return
-        for each in split_reply(reply, count):
+        for each in split_reply(reply, self._counts.popleft()):
             self._add(each)
 
     def _add(self, reply: Any) -> None:
@@ -314,10 +348,7 @@ class Group:
         if not batch.add(reply):
             return
         if not batch.missing and not (batch.is_repeatable and self.master.is_left):
-            if batch.has_errors or batch.proof is not None:
-                batch.settle_answered(self._where)
-            else:
-                batch.settle()
+            batch.settle_answered(self._where)
         self._at += 1
         if self._at == len(self.batches) and self._is_whole:
             self._on_read(self)

@@ -6,7 +6,6 @@ from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
-from redis.exceptions import NoPermissionError, NoScriptError, RedisError
 
 from ...errors import BackendRefused
 
@@ -135,57 +134,6 @@ class JointCommand(tuple[Any, ...]):
         """What has to be the same for all: the script, keys and arguments."""
         keys = self[2]
         return (*self[:2], *self[3:5], *self[3 + keys : 6 + keys])
-
-
-MAX_JOINT = 64 * 1024
-"""Bytes of the bodies that one run of a script takes from several commands."""
-
-
-class RefusedTogether(NoScriptError):
-    """The reply to commands whose user may not do what one of them does: each runs again.
-
-    What was written behind them in the same turn, and was not joined, then comes before them.
-    """
-
-
-def join(commands: Sequence[Command]) -> tuple[Sequence[Command], Sequence[int]]:
-    """Join neighbours that can run together, in order, as many as have `MAX_IDS` keys and `MAX_JOINT`.
-
-    Returns:
-        The commands to write; and for each how many of `commands` its reply answers. See `split_reply`.
-    """
-    runs: list[list[Command]] = []
-    shared: Command = ()
-    keys = size = 0
-    for command in commands:
-        if not isinstance(command, JointCommand):
-            shared = ()
-            runs.append([command])
-            continue
-        own_keys = command[2] - 2
-        body = len(command[9 + own_keys])
-        keys, size = keys + own_keys, size + body
-        if command.shared == shared and keys <= MAX_IDS and size <= MAX_JOINT:
-            runs[-1].append(command)
-        else:
-            shared, keys, size = command.shared, own_keys, body
-            runs.append([command])
-    return [_joined(run) if len(run) > 1 else run[0] for run in runs], [len(run) for run in runs]
-
-
-def _joined(run: Sequence[Any]) -> Command:
-    keys = [key for command in run for key in command[5 : 3 + command[2]]]
-    args = [arg for command in run for arg in command[6 + command[2] :]]
-    script, sha, own, *shared_keys = run[0][:5]
-    return (script, sha, 2 + len(keys), *shared_keys, *keys, *run[0][3 + own : 6 + own], *args)
-
-
-def split_reply(reply: Any, count: int) -> Sequence[Any]:
-    """Return the replies that a reply stands for, to two or more commands."""
-    if not isinstance(reply, RedisError):
-        return reply  # type: ignore[no-any-return]  # a list
-    is_about_one = isinstance(reply, NoPermissionError)  # others, such as READONLY, are about Redis
-    return [RefusedTogether(str(reply)) if is_about_one else reply] * count
 
 
 def chunks(ids: Sequence[Any], size: int) -> list[Sequence[Any]]:

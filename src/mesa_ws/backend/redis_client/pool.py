@@ -22,8 +22,8 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from ...errors import BackendUnavailable, MesaError
 from .address import Address
-from .batch import Batch, Operation
-from .command import Command, Handshake, ServerInfo, join, split_reply
+from .batch import Batch, Operation, join, split_reply
+from .command import Command, Handshake, ServerInfo
 from .connection import PooledConnection, disconnect_on_error, packed, remaining
 from .durability import Demand
 from .failures import FOREIGN, failed_call
@@ -161,14 +161,10 @@ class Pool:
 
     def _write_and_read(self, batch: Batch, connection: PooledConnection, limit: float) -> None:
         """Write a step of a batch, and store its replies; a script that Redis did not know is sent twice."""
-        commands = batch.begin(time.monotonic())
-        if len(commands) == 1:
-            batch.add(self._talk(connection, commands, limit)[0])
-        else:
-            joined, counts = join(commands)
-            for reply, count in zip(self._talk(connection, joined, limit), counts, strict=True):
-                for each in split_reply(reply, count) if count > 1 else (reply,):
-                    batch.add(each)
+        joined, counts = join(batch.begin(time.monotonic()))
+        for reply, count in zip(self._talk(connection, joined, limit), counts, strict=True):
+            for each in split_reply(reply, count):
+                batch.add(each)
         if batch.runs_again:
             if batch.lacks_scripts:
                 self._shake_hands(connection, batch.deadline)

@@ -5,15 +5,8 @@ import asyncio
 import pytest
 from redis.exceptions import NoPermissionError, NoScriptError, ReadOnlyError
 
-from mesa_ws.backend.redis_client.batch import Batch, Group
-from mesa_ws.backend.redis_client.command import (
-    MAX_IDS,
-    MAX_JOINT,
-    Command,
-    JointCommand,
-    join,
-    split_reply,
-)
+from mesa_ws.backend.redis_client.batch import MAX_JOINT, Batch, Group, join, split_reply
+from mesa_ws.backend.redis_client.command import MAX_IDS, Command, JointCommand
 from mesa_ws.backend.redis_client.master import FIXED
 from mesa_ws.errors import BackendError
 
